@@ -1,0 +1,210 @@
+//! The tree in which every engine folds, so that a reduction gives the same bits on all of them.
+//!
+//! 1. Items fold by index into leaves of [`LEAF`] items, each leaf from the reduction's identity; the last leaf
+//!    may be shorter.
+//! 2. Leaves combine as a binary counter: a leaf is a node of level 0; two neighbours of one level, of which the
+//!    left begins at a multiple of both their lengths, combine to a node of the next level.
+//! 3. What is left at the end, levels falling from left to right, combines from the right.
+//!
+//! Neither the length of the input nor the number of workers is needed to begin, so a stream folds as a slice
+//! does. A chunk is any run of whole leaves: [`aligned_nodes`] folds it into the nodes of the tree that lie within
+//! it, and feeding the nodes of all chunks in order gives the tree ([`Counter`], or [`OrderedFold`] where they come
+//! out of order).
+//!
+//! A scan has its own order: see [`scan_leaf`].
+
+mod ordered;
+mod scan;
+
+pub use ordered::{FoldError, OrderedFold};
+pub use scan::{ScanKind, next_prefix, scan, scan_leaf};
+
+use crate::reduction::Reduction;
+
+/// How many items a leaf has, unless a plan says otherwise.
+pub const LEAF: usize = 1024;
+
+/// A node of the tree: its level, and the accumulator of the 2^level leaves (the last of which may be short)
+/// that it covers.
+pub type Node<A> = (u32, A);
+
+/// Folds the items of one leaf, from the identity. `first_index` is the place of the first in the whole input.
+#[inline]
+pub fn fold_leaf<R: Reduction<T>, T>(
+    reduction: &R,
+    items: impl IntoIterator<Item = T>,
+    first_index: u64,
+) -> R::Acc {
+    fold_into(reduction, reduction.identity(), items.into_iter(), first_index)
+}
+
+#[inline]
+fn fold_into<R: Reduction<T>, T>(
+    reduction: &R,
+    acc: R::Acc,
+    items: impl Iterator<Item = T>,
+    first_index: u64,
+) -> R::Acc {
+    let mut index = first_index;
+    items.fold(acc, |acc, item| {
+        let acc = reduction.fold(acc, item, index);
+        index += 1;
+        acc
+    })
+}
+
+/// Folds a run of whole leaves of `leaf` items each (0 counts as 1), the first of which is leaf number
+/// `first_leaf` of the whole input, into the nodes of the tree that lie within the run.
+///
+/// Only the last chunk of an input may end with a short leaf.
+///
+/// ```
+/// use par_core::{Sum, fold};
+/// // Leaves 1, 2 and 3: the first has its partner outside, the other two are one node.
+/// let nodes = fold::aligned_nodes(&Sum, 10, 1, vec![1u32; 30]);
+/// assert_eq!(nodes, [(0, 10), (1, 20)]);
+/// ```
+pub fn aligned_nodes<R: Reduction<T>, T>(
+    reduction: &R,
+    leaf: usize,
+    first_leaf: u64,
+    items: impl IntoIterator<Item = T>,
+) -> Vec<Node<R::Acc>> {
+    let leaf = leaf.max(1);
+    let mut counter = Counter::at(first_leaf);
+    let mut items = items.into_iter();
+    while let Some(first) = items.next() {
+        let index = counter.end * leaf as u64;
+        let acc = reduction.fold(reduction.identity(), first, index);
+        let acc = fold_into(reduction, acc, items.by_ref().take(leaf - 1), index + 1);
+        counter.push_leaf(acc, |left, right| reduction.combine(left, right));
+    }
+    counter.into_nodes()
+}
+
+/// As [`aligned_nodes`], for items that may fail to come; stops at the first that does.
+///
+/// # Errors
+/// The error of that item.
+pub fn try_aligned_nodes<R: Reduction<T>, T, E>(
+    reduction: &R,
+    leaf: usize,
+    first_leaf: u64,
+    items: impl IntoIterator<Item = Result<T, E>>,
+) -> Result<Vec<Node<R::Acc>>, E> {
+    let mut failed = None;
+    let mut items = items.into_iter();
+    let good = std::iter::from_fn(|| match items.next()? {
+        Ok(item) => Some(item),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    });
+    // A leaf asks again after the end of its items; the fuse keeps a failed stream ended.
+    let nodes = aligned_nodes(reduction, leaf, first_leaf, good.fuse());
+    failed.map_or(Ok(nodes), Err)
+}
+
+/// Folds all items here and now, in the order of the tree: what every engine must agree with.
+pub fn reduce<R: Reduction<T>, T>(reduction: &R, items: impl IntoIterator<Item = T>) -> R::Output {
+    let mut counter = Counter::new();
+    counter.nodes = aligned_nodes(reduction, LEAF, 0, items);
+    let acc = counter.finish(|left, right| reduction.combine(left, right));
+    reduction.finish(acc.unwrap_or_else(|| reduction.identity()))
+}
+
+/// Takes nodes of the tree in order, combines those that are partners, and holds the others: never more than
+/// one a level on either side of the highest.
+///
+/// ```
+/// use par_core::fold::Counter;
+/// let combine = |left, right| format!("({left} {right})");
+/// let mut counter = Counter::new();
+/// for leaf in ["a", "b", "c", "d", "e", "f", "g"] {
+///     counter.push_leaf(leaf.to_owned(), combine);
+/// }
+/// assert_eq!(counter.finish(combine).unwrap(), "(((a b) (c d)) ((e f) g))");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Counter<A> {
+    /// The leaf after the last node.
+    end: u64,
+    nodes: Vec<Node<A>>,
+}
+
+impl<A> Default for Counter<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A> Counter<A> {
+    /// A counter for a whole input.
+    pub fn new() -> Self {
+        Self::at(0)
+    }
+
+    /// A counter for the part of an input that begins with leaf number `first_leaf`.
+    pub fn at(first_leaf: u64) -> Self {
+        Counter {
+            end: first_leaf,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// The number of the leaf that comes next.
+    pub fn next_leaf(&self) -> u64 {
+        self.end
+    }
+
+    /// Takes the next leaf.
+    pub fn push_leaf(&mut self, acc: A, combine: impl FnMut(A, A) -> A) {
+        self.settle(0, acc, combine);
+    }
+
+    /// Takes the next node.
+    ///
+    /// # Errors
+    /// [`FoldError::Misplaced`] when no node of that level begins at the next leaf; nothing is taken then.
+    pub fn push(&mut self, (level, acc): Node<A>, combine: impl FnMut(A, A) -> A) -> Result<(), FoldError> {
+        let fits = 1u64
+            .checked_shl(level)
+            .is_some_and(|length| self.end.is_multiple_of(length) && self.end.checked_add(length).is_some());
+        if !fits {
+            return Err(FoldError::Misplaced {
+                leaf: self.end,
+                level,
+            });
+        }
+        self.settle(level, acc, combine);
+        Ok(())
+    }
+
+    fn settle(&mut self, mut level: u32, mut acc: A, mut combine: impl FnMut(A, A) -> A) {
+        self.end += 1 << level;
+        // A node is a right-hand partner when its number within its level is odd; its partner is then the
+        // node before it, unless that began before this counter did.
+        while (self.end >> level) % 2 == 0
+            && let Some((_, left)) = self.nodes.pop_if(|(other, _)| *other == level)
+        {
+            acc = combine(left, acc);
+            level += 1;
+        }
+        self.nodes.push((level, acc));
+    }
+
+    /// The nodes that are held, from left to right.
+    pub fn into_nodes(self) -> Vec<Node<A>> {
+        self.nodes
+    }
+
+    /// Combines what is held, from the right; `None` where that is nothing.
+    pub fn finish(self, mut combine: impl FnMut(A, A) -> A) -> Option<A> {
+        let from_the_right = self.nodes.into_iter().map(|(_, acc)| acc).rev();
+        from_the_right.reduce(|right, left| combine(left, right))
+    }
+}
+
+#[cfg(test)]
+mod tests;
