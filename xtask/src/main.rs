@@ -1,3 +1,65 @@
-//! Command line of the workspace: set-up, tests, benchmarks and recipes.
+//! Command line of the workspace: set-up, build, tests, benchmarks, recipes and documentation.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod bench;
+mod build;
+mod ci;
+mod command;
+mod doc;
+mod recipes;
+mod setup;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Any failure of a command, as text for the terminal.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Works on the par workspace", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what is installed, what is missing, and the command that installs it
+    Setup,
+    /// Build every crate with its default features
+    Build,
+    /// Run everything that can run here, and end with a table and one line of totals
+    Test(test::Options),
+    /// Measure the workloads on every engine, beside the serial program
+    Bench(bench::Options),
+    /// Run examples by recipe id, and check what must be observed
+    Recipes(recipes::Options),
+    /// Build the documentation, with warnings as errors
+    Doc,
+    /// Check the rules of the architecture over the whole tree
+    Tidy,
+    /// What continuous integration runs: formatting, lints, then everything in `test`
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup => setup::run(),
+        Command::Build => build::run(),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Recipes(options) => recipes::run(&options),
+        Command::Doc => doc::run(),
+        Command::Tidy => tidy::run(),
+        Command::Ci => ci::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Rows of a benchmark run, the file they are kept in, and the table that says what limits each engine.
+
+use super::runner::Serial;
+use crate::Error;
+use par_core::metrics::Metrics;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Times of the repetitions of one workload on one engine, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Timing {
+    pub(crate) median: f64,
+    pub(crate) minimum: f64,
+}
+
+impl Timing {
+    /// # Errors
+    /// No times.
+    pub(crate) fn of(mut seconds: Vec<f64>) -> Result<Self, Error> {
+        seconds.sort_by(f64::total_cmp);
+        let n = seconds.len();
+        let &minimum = seconds.first().ok_or("no repetition was timed")?;
+        Ok(Self {
+            median: (seconds[(n - 1) / 2] + seconds[n / 2]) / 2.0,
+            minimum,
+        })
+    }
+}
+
+/// One workload on one engine with one number of workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) workload: String,
+    pub(crate) engine: String,
+    pub(crate) workers: usize,
+    pub(crate) seconds_median: f64,
+    pub(crate) seconds_minimum: f64,
+    /// Minimum of the serial program over the minimum here: on a shared machine, the least disturbed runs.
+    pub(crate) speedup: f64,
+    pub(crate) efficiency: f64,
+    /// None with one worker.
+    pub(crate) karp_flatt: Option<f64>,
+    /// Sixteen hexadecimal digits over the exact bits of the result.
+    pub(crate) digest: String,
+}
+
+/// What the run was made on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) os: String,
+    pub(crate) architecture: String,
+    /// Cores that this process may use.
+    pub(crate) cores: usize,
+    /// None where the system does not tell.
+    pub(crate) processor: Option<String>,
+}
+
+impl Machine {
+    pub(crate) fn here(cores: usize) -> Self {
+        // Only Linux has this file; its absence says that the model is not known.
+        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = info
+            .lines()
+            .find(|line| line.starts_with("model name"))
+            .and_then(|line| line.split_once(':'))
+            .map(|(_, model)| model.trim().to_owned());
+        Self {
+            os: std::env::consts::OS.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            cores,
+            processor,
+        }
+    }
+}
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// The command that made it.
+    pub(crate) command: String,
+    pub(crate) machine: Machine,
+    /// The results in words.
+    pub(crate) results: Vec<String>,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn new(command: String, machine: Machine) -> Self {
+        Self {
+            command,
+            machine,
+            results: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row; the serial program's comes first.
+    ///
+    /// # Errors
+    /// The serial program has no row yet, or a time is no time.
+    pub(crate) fn add(
+        &mut self,
+        workload: &str,
+        engine: &str,
+        workers: usize,
+        timing: &Timing,
+        digest: String,
+    ) -> Result<(), Error> {
+        let serial = if engine == Serial::NAME {
+            timing.minimum
+        } else {
+            self.serial(workload)?.seconds_minimum
+        };
+        let metrics = Metrics::new(serial, [(workers, timing.minimum)])?
+            .rows()
+            .remove(0);
+        self.rows.push(Row {
+            workload: workload.to_owned(),
+            engine: engine.to_owned(),
+            workers,
+            seconds_median: timing.median,
+            seconds_minimum: timing.minimum,
+            speedup: metrics.speedup,
+            efficiency: metrics.efficiency,
+            karp_flatt: metrics.karp_flatt,
+            digest,
+        });
+        Ok(())
+    }
+
+    fn serial(&self, workload: &str) -> Result<&Row, Error> {
+        self.rows
+            .iter()
+            .find(|row| row.workload == workload && row.engine == Serial::NAME)
+            .ok_or_else(|| format!("{workload}: the serial program was not measured").into())
+    }
+
+    /// Writes report.json into a folder: to a file beside it first, so that readers see an old or a new one.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be written.
+    pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf, Error> {
+        let file = folder.join("report.json");
+        let beside = folder.join(format!("report.json.{}", std::process::id()));
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&beside, serde_json::to_string_pretty(self)? + "\n"))
+            .and_then(|()| fs::rename(&beside, &file))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(file)
+    }
+
+    /// Every result equals the serial program's, to the last bit.
+    ///
+    /// # Errors
+    /// Names each pair that differs.
+    pub(crate) fn check_digests(&self) -> Result<(), Error> {
+        let mut different = Vec::new();
+        for row in &self.rows {
+            let serial = self.serial(&row.workload)?;
+            if row.digest != serial.digest {
+                different.push(format!(
+                    "{}: {} gave {}, {} with {} workers gave {}",
+                    row.workload,
+                    Serial::NAME,
+                    serial.digest,
+                    row.engine,
+                    row.workers,
+                    row.digest
+                ));
+            }
+        }
+        if different.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("results differ\n{}", different.join("\n")).into())
+        }
+    }
+
+    /// The rows, the results, and a sentence for each workload and engine on what limits it.
+    ///
+    /// # Errors
+    /// Times that no metrics can be made of.
+    pub(crate) fn table(&self) -> Result<String, Error> {
+        let Machine {
+            os,
+            architecture,
+            cores,
+            processor,
+        } = &self.machine;
+        let processor = processor.as_deref().unwrap_or("unknown processor");
+        let mut text = format!("{os} {architecture}, {cores} cores, {processor}\n\n");
+        text += &format!(
+            "{:<11} {:<10} {:>7} {:>10} {:>10} {:>8} {:>10} {:>10}  {}\n",
+            "workload",
+            "engine",
+            "workers",
+            "median s",
+            "minimum s",
+            "speedup",
+            "efficiency",
+            "Karp-Flatt",
+            "digest"
+        );
+        for row in &self.rows {
+            text += &format!(
+                "{:<11} {:<10} {:>7} {:>10.4} {:>10.4} {:>8.2} {:>10.2} {:>10}  {}\n",
+                row.workload,
+                row.engine,
+                row.workers,
+                row.seconds_median,
+                row.seconds_minimum,
+                row.speedup,
+                row.efficiency,
+                row.karp_flatt
+                    .map_or_else(|| "-".to_owned(), |fraction| format!("{fraction:.3}")),
+                row.digest
+            );
+        }
+        text += &format!("\n{}\n\n", self.results.join("\n"));
+        for (workload, engine) in self.pairs() {
+            let of_pair = |row: &&Row| row.workload == workload && row.engine == engine;
+            let points = self
+                .rows
+                .iter()
+                .filter(of_pair)
+                .map(|row| (row.workers, row.seconds_minimum));
+            let metrics = Metrics::new(self.serial(workload)?.seconds_minimum, points)?.with_cores(*cores);
+            text += &format!("{workload} on {engine}: {}\n", metrics.verdict());
+        }
+        Ok(text)
+    }
+
+    /// Workloads and parallel engines that have rows, in their order, each once.
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        let mut pairs = Vec::new();
+        for row in self.rows.iter().filter(|row| row.engine != Serial::NAME) {
+            let pair = (&*row.workload, &*row.engine);
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+        }
+        pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::new("test".to_owned(), Machine::here(4));
+        let timing = |seconds| Timing {
+            median: seconds * 1.1,
+            minimum: seconds,
+        };
+        for (engine, workers, seconds) in [
+            ("serial", 1, 10.0),
+            ("threads", 1, 10.0),
+            ("threads", 2, 5.5),
+            ("threads", 4, 3.25),
+        ] {
+            report
+                .add("pi", engine, workers, &timing(seconds), "aa".to_owned())
+                .unwrap();
+        }
+        report
+    }
+
+    #[test]
+    fn timing_is_median_and_minimum() {
+        assert_eq!(
+            Timing::of(vec![3.0, 1.0, 2.0]).unwrap(),
+            Timing {
+                median: 2.0,
+                minimum: 1.0
+            }
+        );
+        assert_eq!(
+            Timing::of(vec![4.0, 1.0]).unwrap(),
+            Timing {
+                median: 2.5,
+                minimum: 1.0
+            }
+        );
+        assert!(Timing::of(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn rows_have_the_metrics() {
+        let report = report();
+        let row = &report.rows[3];
+        assert!(
+            (row.speedup - 10.0 / 3.25).abs() < 1e-12 && (row.efficiency - row.speedup / 4.0).abs() < 1e-12
+        );
+        assert!((row.karp_flatt.unwrap() - 0.1).abs() < 1e-9 && report.rows[0].karp_flatt.is_none());
+        assert!(
+            report
+                .table()
+                .unwrap()
+                .contains("pi on threads: a serial part of 10.0 %")
+        );
+        assert!(
+            Report::new(String::new(), Machine::here(1))
+                .add(
+                    "pi",
+                    "threads",
+                    1,
+                    &Timing {
+                        median: 1.0,
+                        minimum: 1.0
+                    },
+                    String::new()
+                )
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn differences_name_the_pair() {
+        let mut report = report();
+        assert!(report.check_digests().is_ok());
+        report.rows[2].digest = "bb".to_owned();
+        let error = report.check_digests().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "results differ\npi: serial gave aa, threads with 2 workers gave bb"
+        );
+    }
+
+    #[test]
+    fn unwritable_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(
+            report()
+                .write(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("report.json")
+        );
+    }
+}

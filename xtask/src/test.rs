@@ -1,0 +1,313 @@
+//! `cargo xtask test`: everything that can run here, a table of it, and one line of totals.
+
+use crate::command::{self, cargo};
+use crate::{Error, recipes, tidy};
+use std::time::Instant;
+
+/// How to run the tests.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Agree to every question. Nothing asks yet, as the default features need nothing to be installed
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+    /// What failed, or why something was skipped.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where a step's numbers come from.
+enum Work {
+    /// Cargo, whose `test result:` lines are counted.
+    Tests(&'static [&'static str]),
+    /// Cargo, as one check that passes or fails.
+    Check(&'static [&'static str]),
+    /// A function of this program.
+    Inside(fn() -> Result<Outcome, Error>),
+}
+
+const STEPS: &[(&str, Work)] = &[
+    (
+        "unit and integration tests",
+        Work::Tests(&["test", "--workspace", "--all-targets", "--no-fail-fast"]),
+    ),
+    (
+        "doc tests",
+        Work::Tests(&["test", "--workspace", "--doc", "--no-fail-fast"]),
+    ),
+    (
+        "examples build",
+        Work::Check(&["build", "--workspace", "--examples"]),
+    ),
+    ("clippy", Work::Check(CLIPPY)),
+    ("format", Work::Check(FMT)),
+    ("tidy", Work::Inside(tidy::outcome)),
+    ("recipes", Work::Inside(all_recipes)),
+    (
+        "packages",
+        Work::Check(&[
+            "package",
+            "--workspace",
+            "--no-verify",
+            "--allow-dirty",
+            "--quiet",
+        ]),
+    ),
+    ("native features", Work::Inside(native)),
+];
+
+const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+const FMT: &[&str] = &["fmt", "--all", "--check"];
+
+/// Features that need what a plain machine lacks: crate, feature, need.
+const NATIVE: &[(&str, &str, &str)] = &[
+    ("par-mpi", "mpi", "an MPI library and libclang"),
+    ("par-dist", "amqp", "a RabbitMQ server"),
+    ("par-gpu", "opencl", "an OpenCL library and device"),
+];
+
+/// Runs every step, also after one failed; the last line printed is `N passed, N failed, N skipped`.
+///
+/// # Errors
+/// Something failed.
+pub(crate) fn run(_options: &Options) -> Result<(), Error> {
+    let mut rows = Vec::new();
+    for (name, work) in STEPS {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let outcome = perform(work).unwrap_or_else(|error| Outcome {
+            failed: 1,
+            notes: vec![error.to_string()],
+            ..Outcome::default()
+        });
+        rows.push((*name, outcome, started.elapsed().as_secs_f64()));
+    }
+    print!("{}", table(&rows));
+    let total = total(rows.iter().map(|row| &row.1));
+    // A failure still ends with this line on standard output, so the exit code is set without more words.
+    println!(
+        "{} passed, {} failed, {} skipped",
+        total.passed, total.failed, total.skipped
+    );
+    if total.failed == 0 {
+        Ok(())
+    } else {
+        std::process::exit(1)
+    }
+}
+
+/// The lints of the whole workspace.
+///
+/// # Errors
+/// A warning.
+pub(crate) fn clippy() -> Result<(), Error> {
+    command::run(cargo(CLIPPY))
+}
+
+/// The format of the whole workspace.
+///
+/// # Errors
+/// A file that `cargo fmt` would change.
+pub(crate) fn fmt() -> Result<(), Error> {
+    command::run(cargo(FMT))
+}
+
+fn perform(work: &Work) -> Result<Outcome, Error> {
+    match work {
+        Work::Inside(function) => function(),
+        Work::Check(args) => {
+            let mut check = Outcome::default();
+            if command::stream(cargo(args), |_| ())? {
+                check.passed = 1;
+            } else {
+                check.failed = 1;
+                check.notes.push(format!("cargo {} failed", args[0]));
+            }
+            Ok(check)
+        }
+        Work::Tests(args) => {
+            let mut counts = Outcome::default();
+            let success = command::stream(cargo(args), |line| count(line, &mut counts))?;
+            Ok(settle(counts, success))
+        }
+    }
+}
+
+/// Adds what a line of libtest's output says: a summary, or a test that failed or was ignored.
+fn count(line: &str, counts: &mut Outcome) {
+    if let Some(summary) = line.trim_start().strip_prefix("test result: ") {
+        let number = |label: &str| {
+            summary
+                .split([';', '.'])
+                .filter_map(|part| part.trim().strip_suffix(label))
+                .find_map(|digits| digits.trim().parse::<u64>().ok())
+                .unwrap_or(0)
+        };
+        counts.passed += number("passed");
+        counts.failed += number("failed");
+        counts.skipped += number("ignored");
+    } else if let Some(test) = line.strip_prefix("test ")
+        && let Some(name) = test.strip_suffix(" ... FAILED")
+    {
+        counts.notes.push(format!("failed: {name}"));
+    } else if let Some(test) = line.strip_prefix("test ")
+        && let Some((name, "ignored")) = test
+            .rsplit_once(" ... ")
+            .map(|(n, end)| (n, &end[..end.len().min(7)]))
+    {
+        counts.notes.push(format!("ignored: {name}"));
+    }
+}
+
+/// A run of tests that failed without a failed test did not compile, crashed or was killed: that is a failure too.
+fn settle(mut counts: Outcome, success: bool) -> Outcome {
+    if !success && counts.failed == 0 {
+        counts.failed = 1;
+        counts
+            .notes
+            .push("cargo failed before the tests could end: see its output above".to_owned());
+    } else if success && counts.passed == 0 {
+        counts.failed = 1;
+        counts.notes.push("no test ran".to_owned());
+    }
+    counts
+}
+
+fn all_recipes() -> Result<Outcome, Error> {
+    Ok(recipes::run_all(&recipes::RECIPES.iter().collect::<Vec<_>>()))
+}
+
+/// One skip for each native feature that a crate declares.
+fn native() -> Result<Outcome, Error> {
+    let mut outcome = Outcome::default();
+    for (package, feature, need) in NATIVE {
+        let manifest = command::root().join("crates").join(package).join("Cargo.toml");
+        let manifest: toml_edit::DocumentMut = std::fs::read_to_string(&manifest)?.parse()?;
+        if manifest
+            .get("features")
+            .is_some_and(|features| features.get(feature).is_some())
+        {
+            let note = format!("{package}/{feature} needs {need}, which default features must not ask for");
+            println!("skipped: {note}");
+            outcome.skipped += 1;
+            outcome.notes.push(note);
+        }
+    }
+    if outcome.skipped == 0 {
+        println!("no crate declares one");
+    }
+    Ok(outcome)
+}
+
+fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Outcome {
+    outcomes.fold(Outcome::default(), |mut sum, outcome| {
+        sum.passed += outcome.passed;
+        sum.failed += outcome.failed;
+        sum.skipped += outcome.skipped;
+        sum
+    })
+}
+
+fn table(rows: &[(&str, Outcome, f64)]) -> String {
+    let mut text = format!(
+        "\n{:<28} {:>7} {:>7} {:>8} {:>8}  notes\n",
+        "what ran", "passed", "failed", "skipped", "seconds"
+    );
+    for (name, outcome, seconds) in rows {
+        let Outcome {
+            passed,
+            failed,
+            skipped,
+            notes,
+        } = outcome;
+        let first = notes.first().map_or("", String::as_str);
+        text += &format!("{name:<28} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}  {first}");
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        for note in notes.iter().skip(1) {
+            text += &format!("{:<62}  {note}\n", "");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(lines: &[&str]) -> Outcome {
+        let mut counts = Outcome::default();
+        lines.iter().for_each(|line| count(line, &mut counts));
+        counts
+    }
+
+    #[test]
+    fn libtest_lines_are_counted() {
+        let counts = counted(&[
+            "running 5 tests",
+            "test a::b ... ok",
+            "test c ... FAILED",
+            "test d ... ignored, needs a server",
+            "test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.03s",
+            "test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.25s",
+        ]);
+        assert_eq!((counts.passed, counts.failed, counts.skipped), (13, 1, 1));
+        assert_eq!(counts.notes, ["failed: c", "ignored: d"]);
+    }
+
+    #[test]
+    fn failure_without_a_failed_test_counts() {
+        assert_eq!(settle(counted(&[]), false).failed, 1);
+        assert_eq!(
+            settle(counted(&["test result: ok. 4 passed; 0 failed;"]), false).failed,
+            1
+        );
+        assert_eq!(
+            settle(counted(&["test result: FAILED. 4 passed; 2 failed;"]), false).failed,
+            2
+        );
+        assert_eq!(
+            settle(counted(&["test result: ok. 4 passed; 0 failed;"]), true).failed,
+            0
+        );
+        assert_eq!(
+            settle(counted(&["test result: ok. 0 passed; 0 failed;"]), true).failed,
+            1
+        );
+    }
+
+    #[test]
+    fn table_has_a_row_a_step_and_a_line_a_note() {
+        let notes = vec!["first".to_owned(), "second".to_owned()];
+        let outcome = Outcome {
+            passed: 2,
+            failed: 1,
+            skipped: 0,
+            notes,
+        };
+        let rows = [
+            ("doc tests", outcome, 1.25),
+            (
+                "format",
+                Outcome {
+                    passed: 1,
+                    ..Outcome::default()
+                },
+                0.5,
+            ),
+        ];
+        let text = table(&rows);
+        assert_eq!(text.lines().count(), 5);
+        assert!(
+            text.contains("first\n") && text.contains("second\n") && text.lines().all(|l| l == l.trim_end())
+        );
+        let total = total(rows.iter().map(|row| &row.1));
+        assert_eq!((total.passed, total.failed, total.skipped), (3, 1, 0));
+    }
+}

@@ -1,0 +1,316 @@
+//! Rules over Rust sources: first lines, lengths, unfinished code, broker crates, and where `unsafe` may be.
+
+use super::lexer::code_only;
+use super::{Tree, Violation};
+use std::collections::BTreeMap;
+
+/// The only files that may hold `unsafe` code, and why each must.
+const UNSAFE: &[(&str, &str)] = &[];
+
+/// Lines of a file without its tests, at most.
+const LONGEST: usize = 800;
+
+/// Rust sources of the workspace, but for those that are written to fail to compile.
+fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
+    tree.ending(".rs").filter(|(path, _)| {
+        (path.starts_with("crates/") || path.starts_with("xtask/")) && !path.contains("/tests/ui/")
+    })
+}
+
+/// A file's first line is `//!` and says what lives there.
+pub(super) fn first_lines(tree: &Tree) -> Vec<Violation> {
+    sources(tree)
+        .filter(|(_, text)| {
+            let first = text.lines().next().unwrap_or_default();
+            first
+                .strip_prefix("//!")
+                .is_none_or(|rest| rest.trim().is_empty())
+        })
+        .map(|(path, _)| Violation::new(path, 1, "the first line must be `//!` and say what lives here"))
+        .collect()
+}
+
+/// No file is too long, its tests apart.
+pub(super) fn lengths(tree: &Tree) -> Vec<Violation> {
+    sources(tree)
+        .filter(|(path, _)| !path.contains("/tests/") && !path.ends_with("/tests.rs"))
+        .filter_map(|(path, text)| {
+            let lines = without_tests(text);
+            (lines > LONGEST)
+                .then(|| Violation::new(path, 0, format!("{lines} lines without tests: at most {LONGEST}")))
+        })
+        .collect()
+}
+
+/// Number of lines outside test modules. A module ends at the first brace in the column where its attribute begins.
+fn without_tests(text: &str) -> usize {
+    let mut lines = text.lines();
+    let mut count = 0;
+    while let Some(line) = lines.next() {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim() != "#[cfg(test)]" {
+            count += 1;
+            continue;
+        }
+        let item = lines.find(|next| !next.trim_start().starts_with("#["));
+        if item.is_some_and(|item| item.trim_start().starts_with("mod ") && item.ends_with('{')) {
+            let _ = lines.find(|next| next.trim_end() == format!("{}}}", " ".repeat(indent)));
+        }
+    }
+    count
+}
+
+/// Nothing is left to be done, and no test is switched off.
+pub(super) fn unfinished(tree: &Tree) -> Vec<Violation> {
+    in_code(tree, |line| {
+        let found = ["todo!(", "unimplemented!(", "#[ignore"]
+            .into_iter()
+            .find(|pattern| line.contains(pattern))?;
+        Some(format!("`{found}` is not for a tree that others use"))
+    })
+}
+
+/// In par-dist, only the broker module names what speaks SQL or AMQP.
+pub(super) fn broker(tree: &Tree) -> Vec<Violation> {
+    let mut violations = in_code(tree, |line| {
+        let found = ["rusqlite", "lapin", "sqlx", "amq_protocol"]
+            .into_iter()
+            .find(|name| has_word(line, name))?;
+        Some(format!("`{found}` belongs in the broker module of par-dist"))
+    });
+    violations.retain(|violation| {
+        let inside = violation.path.strip_prefix("crates/par-dist/src/").unwrap_or("");
+        !(inside == "broker.rs" || inside.starts_with("broker/"))
+    });
+    violations
+}
+
+/// A crate without `unsafe` forbids it; elsewhere it lives in the listed files, and each use says why it is sound.
+pub(super) fn unsafe_code(tree: &Tree) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut crates: BTreeMap<&str, bool> = BTreeMap::new();
+    for (path, text) in sources(tree) {
+        let code = code_only(text);
+        let uses: Vec<usize> = code
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| has_word(line, "unsafe"))
+            .map(|(i, _)| i)
+            .collect();
+        // Tests, examples and benches are crates of their own: the attribute in lib.rs does not reach them.
+        let package = path.split_once("/src/").map(|(package, _)| package);
+        if let Some(package) = package {
+            *crates.entry(package).or_default() |= !uses.is_empty();
+        }
+        let listed = UNSAFE.iter().any(|(file, _)| *file == path);
+        if !uses.is_empty() && !listed {
+            violations.push(Violation::new(
+                path,
+                uses[0] + 1,
+                "`unsafe` outside the files listed in tidy",
+            ));
+        }
+        for line in uses.into_iter().filter(|&line| !explained(text, &code, line)) {
+            violations.push(Violation::new(
+                path,
+                line + 1,
+                "`unsafe` without a `// SAFETY:` comment above it",
+            ));
+        }
+    }
+    for (package, unsafe_inside) in crates {
+        let roots = [format!("{package}/src/lib.rs"), format!("{package}/src/main.rs")];
+        let root = tree.files.iter().find(|(path, _)| roots.contains(path));
+        let forbids = root.is_some_and(|(_, text)| code_only(text).contains("#![forbid(unsafe_code)]"));
+        if !unsafe_inside && !forbids {
+            let path = root.map_or(&*roots[0], |(path, _)| path);
+            violations.push(Violation::new(
+                path,
+                0,
+                "no `unsafe` here: say `#![forbid(unsafe_code)]`",
+            ));
+        }
+    }
+    for (file, _) in UNSAFE
+        .iter()
+        .filter(|(file, _)| !tree.files.iter().any(|(path, _)| path == file))
+    {
+        violations.push(Violation::new(
+            file,
+            0,
+            "listed in tidy as having `unsafe`, and not there",
+        ));
+    }
+    violations
+}
+
+/// Whether an `unsafe` on this line (from 0) needs no reason, or has one: on its line, or in the comments above the
+/// statement that it is part of. The declaration of an unsafe function is explained by its documentation.
+fn explained(text: &str, code: &str, line: usize) -> bool {
+    let (text, code): (Vec<&str>, Vec<&str>) = (text.lines().collect(), code.lines().collect());
+    let declares = ["unsafe fn", "unsafe extern", "unsafe trait", "unsafe(", "(unsafe"];
+    if declares
+        .iter()
+        .any(|declaration| code[line].contains(declaration))
+        || reason(text[line])
+    {
+        return true;
+    }
+    for above in (0..line).rev() {
+        let end = code[above].trim_end();
+        let comment = end.is_empty() && !text[above].trim().is_empty();
+        if comment && reason(text[above]) {
+            return true;
+        }
+        let attribute = end.trim_start().starts_with("#[");
+        if !comment && !attribute && (end.is_empty() || end.ends_with([';', '{', '}', ','])) {
+            return false;
+        }
+    }
+    false
+}
+
+fn reason(line: &str) -> bool {
+    line.split_once("//")
+        .is_some_and(|(_, comment)| comment.contains("SAFETY:"))
+}
+
+fn in_code(tree: &Tree, rule: impl Fn(&str) -> Option<String>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (path, text) in sources(tree) {
+        for (index, line) in code_only(text).lines().enumerate() {
+            if let Some(message) = rule(line) {
+                violations.push(Violation::new(path, index + 1, message));
+            }
+        }
+    }
+    violations
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .any(|other| other == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::found;
+    use super::*;
+
+    const LIB: &str = "crates/x/src/lib.rs";
+
+    #[test]
+    fn first_line_says_what() {
+        assert_eq!(found(first_lines, &[(LIB, "//! What.\n")]).len(), 0);
+        for bad in ["", "//!\n", "use std::fs;\n//! What.\n", "// What.\n"] {
+            assert_eq!(
+                found(first_lines, &[(LIB, bad)]),
+                ["crates/x/src/lib.rs:1"],
+                "{bad:?}"
+            );
+        }
+        assert_eq!(
+            found(first_lines, &[("crates/x/tests/ui/a.rs", "fn main() {}")]).len(),
+            0
+        );
+    }
+
+    #[test]
+    fn long_files_are_found_and_tests_do_not_count() {
+        let lines = |n: usize| "x();\n".repeat(n);
+        let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(500));
+        assert_eq!(found(lengths, &[(LIB, &lines(801))]).len(), 1);
+        assert_eq!(found(lengths, &[(LIB, &(lines(800) + &tests))]).len(), 0);
+        assert_eq!(
+            found(lengths, &[(LIB, &(lines(400) + &tests + &lines(401)))]).len(),
+            1
+        );
+        assert_eq!(
+            found(
+                lengths,
+                &[(LIB, &format!("#[cfg(test)]\nmod tests;\n{}", lines(801)))]
+            )
+            .len(),
+            1
+        );
+        assert_eq!(
+            found(lengths, &[("crates/x/tests/long.rs", &lines(900))]).len(),
+            0
+        );
+    }
+
+    #[test]
+    fn unfinished_code_is_found_outside_text() {
+        for bad in ["todo!()", "unimplemented!(\"x\")", "#[ignore = \"slow\"]"] {
+            assert_eq!(
+                found(unfinished, &[(LIB, &format!("//! X\n{bad}"))]),
+                ["crates/x/src/lib.rs:2"]
+            );
+        }
+        assert_eq!(
+            found(unfinished, &[(LIB, "// todo!()\nlet x = \"todo!()\";")]).len(),
+            0
+        );
+    }
+
+    #[test]
+    fn broker_crates_stay_in_the_broker() {
+        let code = "//! X\nuse rusqlite::Connection;";
+        assert_eq!(found(broker, &[("crates/par-dist/src/queue.rs", code)]).len(), 1);
+        assert_eq!(found(broker, &[("crates/par-dist/src/broker.rs", code)]).len(), 0);
+        assert_eq!(
+            found(broker, &[("crates/par-dist/src/broker/sqlite.rs", code)]).len(),
+            0
+        );
+        assert_eq!(found(broker, &[(LIB, "use lapin::Channel;")]).len(), 1);
+        assert_eq!(found(broker, &[(LIB, "fn rusqlite_free() {}")]).len(), 0);
+    }
+
+    #[test]
+    fn unsafe_must_be_listed() {
+        let code = "//! X\n// SAFETY: fine.\nunsafe { f() }";
+        assert_eq!(found(unsafe_code, &[(LIB, code)]), ["crates/x/src/lib.rs:3"]);
+        assert_eq!(found(unsafe_code, &[("crates/x/tests/a.rs", code)]).len(), 1);
+    }
+
+    #[test]
+    fn safe_crates_must_forbid_unsafe() {
+        assert_eq!(found(unsafe_code, &[(LIB, "//! X\n")]), ["crates/x/src/lib.rs:0"]);
+        assert_eq!(
+            found(unsafe_code, &[(LIB, "//! #![forbid(unsafe_code)]\n")]).len(),
+            1
+        );
+        assert_eq!(
+            found(unsafe_code, &[(LIB, "//! X\n#![forbid(unsafe_code)]\n")]).len(),
+            0
+        );
+        assert_eq!(
+            found(
+                unsafe_code,
+                &[("xtask/src/main.rs", "//! X\n#![forbid(unsafe_code)]\n")]
+            )
+            .len(),
+            0
+        );
+    }
+
+    #[test]
+    fn unsafe_must_be_explained() {
+        let explains = |text: &str| {
+            let code = code_only(text);
+            let line = code.lines().position(|line| has_word(line, "unsafe")).unwrap();
+            explained(text, &code, line)
+        };
+        assert!(explains("// SAFETY: so.\nunsafe { f() }"));
+        assert!(explains(
+            "// SAFETY: so,\n// and so.\n#[inline]\nunsafe impl Send for X {}"
+        ));
+        assert!(explains("// SAFETY: so.\nlet x =\n    unsafe { f() };"));
+        assert!(explains("fn x() {\n    unsafe { f() } // SAFETY: so.\n}"));
+        assert!(explains("pub unsafe fn f() {}"));
+        assert!(!explains("unsafe { f() }"));
+        assert!(!explains("// SAFETY: of g.\nunsafeless();\nunsafe { f() }"));
+        assert!(!explains("// SAFETY: far.\n\nunsafe impl Send for X {}"));
+        assert!(!explains("let s = \"SAFETY:\";\nunsafe { f() }"));
+    }
+}
