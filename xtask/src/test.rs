@@ -65,6 +65,16 @@ const STEPS: &[(&str, Work)] = &[
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const FMT: &[&str] = &["fmt", "--all", "--check"];
 
+/// Without lock files: cargo would look up in the registry what `publish = false` keeps out of it.
+const PACKAGE: &[&str] = &[
+    "package",
+    "--workspace",
+    "--no-verify",
+    "--allow-dirty",
+    "--exclude-lockfile",
+    "--quiet",
+];
+
 /// Features that need what a plain machine lacks: crate, feature, need.
 const NATIVE: &[(&str, &str, &str)] = &[
     ("par-mpi", "mpi", "an MPI library and libclang"),

@@ -56,6 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     if options.quick && options.input.is_none() {
         jobs.text.shorten(16 << 20);
     }
+    println!("{jobs}\n");
     let folder = command::root().join("target").join("par-bench");
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let report = Report::new(
@@ -139,7 +140,6 @@ fn measure(
 ) -> Result<Report, Error> {
     let runs = (1 + engines.len() * workers.len()) * WORKLOADS.len() * (repeats + 1);
     let bar = progress(runs as u64);
-    bar.println(jobs.to_string());
     for workload in WORKLOADS {
         let (timing, output) = time(workload, &Serial, jobs, repeats, &bar, Serial::NAME)?;
         report.add(workload.name, Serial::NAME, 1, &timing, output.digest())?;
