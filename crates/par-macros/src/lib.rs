@@ -1,1 +1,47 @@
-//! par-macros
+//! The attribute macros of the par toolkit. Use them through par-core (`#[par_core::task]`) or through the crate
+//! of a paradigm that hands them on (`#[par_sync::task]`); their expansions name par-core's items.
+
+mod krate;
+mod options;
+mod owned;
+mod reduction;
+mod task;
+
+use proc_macro::TokenStream;
+
+/// Makes a function a task, which any engine can run.
+///
+/// The function stays as it is. Beside it comes a type of the same name, `struct name {}`, which implements `Task`
+/// and is entered in the program's registry of tasks; so both `name(1)` and `pool.map::<name>(0..10)` work.
+///
+/// - Arguments are owned values that serde can read and write; several become a tuple. The names of the parameters
+///   are part of the task's signature.
+/// - A function whose return type is called `Result` (or `io::Result`, or any alias whose last part is `Result`)
+///   fails with the error's text, chain and type name.
+/// - An `async fn` is awaited where the engine is asynchronous, and driven to its end elsewhere.
+///
+/// Options:
+/// - `name = "..."`: the stable name; by default the module path and the function's name.
+/// - `idempotent`: running it again is harmless, so it is run again when a worker is lost in the middle.
+/// - `crate = path`: where par-core is, when it cannot be found in `Cargo.toml`.
+#[proc_macro_attribute]
+pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
+    task::expand(options.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes an associative function of two values a reduction.
+///
+/// The function stays as it is. Beside it comes a type of the same name, `struct name {}`, which implements
+/// `Reduction` with the function as its combine; `name {}` is the value to hand to a pool.
+///
+/// Options:
+/// - `identity = EXPRESSION` (needed): the value that changes nothing, as 0 does in a sum.
+/// - `crate = path`: where par-core is, when it cannot be found in `Cargo.toml`.
+#[proc_macro_attribute]
+pub fn reduction(options: TokenStream, item: TokenStream) -> TokenStream {
+    reduction::expand(options.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
