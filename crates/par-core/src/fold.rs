@@ -185,7 +185,7 @@ impl<A> Counter<A> {
         self.end += 1 << level;
         // A node is a right-hand partner when its number within its level is odd; its partner is then the
         // node before it, unless that began before this counter did.
-        while (self.end >> level) % 2 == 0
+        while (self.end >> level).is_multiple_of(2)
             && let Some((_, left)) = self.nodes.pop_if(|(other, _)| *other == level)
         {
             acc = combine(left, acc);

@@ -73,7 +73,7 @@ proptest! {
         // Pairs that compare by their first half alone show that equal ones keep their order.
         let pairs: Vec<ByFirst> = indexed().map(|(index, item)| ByFirst(item, index)).collect();
         let mut sorted = pairs.clone();
-        sorted.sort_by(|a, b| b.0.cmp(&a.0));
+        sorted.sort_by_key(|pair| Reverse(pair.0));
         sorted.truncate(k);
         prop_assert_eq!(reduce(&TopK(k), pairs), sorted);
     }
