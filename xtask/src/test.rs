@@ -49,16 +49,7 @@ const STEPS: &[(&str, Work)] = &[
     ("format", Work::Check(FMT)),
     ("tidy", Work::Inside(tidy::outcome)),
     ("recipes", Work::Inside(all_recipes)),
-    (
-        "packages",
-        Work::Check(&[
-            "package",
-            "--workspace",
-            "--no-verify",
-            "--allow-dirty",
-            "--quiet",
-        ]),
-    ),
+    ("packages", Work::Check(PACKAGE)),
     ("native features", Work::Inside(native)),
 ];
 

@@ -116,6 +116,10 @@ pub(super) fn broker(tree: &Tree) -> Vec<Violation> {
 
 /// A crate without `unsafe` forbids it; elsewhere it lives in the listed files, and each use says why it is sound.
 pub(super) fn unsafe_code(tree: &Tree) -> Vec<Violation> {
+    unsafe_outside(UNSAFE, tree)
+}
+
+fn unsafe_outside(list: &[(&str, &str)], tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut crates: BTreeMap<&str, bool> = BTreeMap::new();
     for (path, text) in sources(tree) {
@@ -131,13 +135,17 @@ pub(super) fn unsafe_code(tree: &Tree) -> Vec<Violation> {
         if let Some(package) = package {
             *crates.entry(package).or_default() |= !uses.is_empty();
         }
-        let listed = UNSAFE.iter().any(|(file, _)| *file == path);
-        if !uses.is_empty() && !listed {
-            violations.push(Violation::new(
-                path,
-                uses[0] + 1,
-                "`unsafe` outside the files listed in tidy",
-            ));
+        let listed = list.iter().any(|(file, _)| *file == path);
+        match uses.first() {
+            Some(first) if !listed => {
+                violations.push(Violation::new(
+                    path,
+                    first + 1,
+                    "`unsafe` outside the files listed in tidy",
+                ));
+            }
+            None if listed => violations.push(Violation::new(path, 0, "listed in tidy, and has no `unsafe`")),
+            _ => {}
         }
         for line in uses.into_iter().filter(|&line| !explained(text, &code, line)) {
             violations.push(Violation::new(
@@ -160,15 +168,11 @@ pub(super) fn unsafe_code(tree: &Tree) -> Vec<Violation> {
             ));
         }
     }
-    for (file, _) in UNSAFE
+    for (file, _) in list
         .iter()
         .filter(|(file, _)| !tree.files.iter().any(|(path, _)| path == file))
     {
-        violations.push(Violation::new(
-            file,
-            0,
-            "listed in tidy as having `unsafe`, and not there",
-        ));
+        violations.push(Violation::new(file, 0, "listed in tidy, and not there"));
     }
     violations
 }
@@ -295,27 +299,46 @@ mod tests {
         assert_eq!(found(broker, &[(LIB, "fn rusqlite_free() {}")]).len(), 0);
     }
 
+    fn unlisted(tree: &Tree) -> Vec<Violation> {
+        unsafe_outside(&[], tree)
+    }
+
+    fn listed(tree: &Tree) -> Vec<Violation> {
+        unsafe_outside(&[(LIB, "a reason")], tree)
+    }
+
     #[test]
     fn unsafe_must_be_listed() {
         let code = "//! X\n// SAFETY: fine.\nunsafe { f() }";
-        assert_eq!(found(unsafe_code, &[(LIB, code)]), ["crates/x/src/lib.rs:3"]);
-        assert_eq!(found(unsafe_code, &[("crates/x/tests/a.rs", code)]).len(), 1);
+        assert_eq!(found(unlisted, &[(LIB, code)]), ["crates/x/src/lib.rs:3"]);
+        assert_eq!(found(unlisted, &[("crates/x/tests/a.rs", code)]).len(), 1);
+        assert_eq!(found(listed, &[(LIB, code)]).len(), 0);
+        assert_eq!(
+            found(listed, &[(LIB, &code.replace("SAFETY", "safe"))]),
+            ["crates/x/src/lib.rs:3"]
+        );
+        // What is listed must be there, and must need it.
+        assert_eq!(found(listed, &[]), ["crates/x/src/lib.rs:0"]);
+        assert_eq!(
+            found(listed, &[(LIB, "//! X\n#![forbid(unsafe_code)]")]),
+            ["crates/x/src/lib.rs:0"]
+        );
     }
 
     #[test]
     fn safe_crates_must_forbid_unsafe() {
-        assert_eq!(found(unsafe_code, &[(LIB, "//! X\n")]), ["crates/x/src/lib.rs:0"]);
+        assert_eq!(found(unlisted, &[(LIB, "//! X\n")]), ["crates/x/src/lib.rs:0"]);
         assert_eq!(
-            found(unsafe_code, &[(LIB, "//! #![forbid(unsafe_code)]\n")]).len(),
+            found(unlisted, &[(LIB, "//! #![forbid(unsafe_code)]\n")]).len(),
             1
         );
         assert_eq!(
-            found(unsafe_code, &[(LIB, "//! X\n#![forbid(unsafe_code)]\n")]).len(),
+            found(unlisted, &[(LIB, "//! X\n#![forbid(unsafe_code)]\n")]).len(),
             0
         );
         assert_eq!(
             found(
-                unsafe_code,
+                unlisted,
                 &[("xtask/src/main.rs", "//! X\n#![forbid(unsafe_code)]\n")]
             )
             .len(),
