@@ -1,0 +1,39 @@
+//! Bodies: the typed insides of jobs, one for each form of a pool's calls.
+
+pub(crate) mod fold;
+pub(crate) mod map;
+pub(crate) mod single;
+pub(crate) mod stream;
+
+use crate::error::{MapError, TaskError};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The failure with the lowest index so far (law 2: `map` fails with that one).
+pub(crate) struct Failures {
+    lowest: AtomicU64,
+    first: Mutex<Option<MapError>>,
+}
+
+impl Failures {
+    pub(crate) fn new() -> Self {
+        Failures { lowest: AtomicU64::new(u64::MAX), first: Mutex::new(None) }
+    }
+
+    pub(crate) fn record(&self, index: u64, error: TaskError) {
+        let mut first = self.first.lock();
+        if first.as_ref().is_none_or(|held| index < held.index) {
+            self.lowest.store(index, Ordering::Relaxed);
+            *first = Some(MapError { index, error });
+        }
+    }
+
+    /// Whether nothing at or after `index` matters any more.
+    pub(crate) fn before(&self, index: u64) -> bool {
+        self.lowest.load(Ordering::Relaxed) < index
+    }
+
+    pub(crate) fn get(&self) -> Option<MapError> {
+        self.first.lock().clone()
+    }
+}

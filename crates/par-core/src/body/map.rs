@@ -1,0 +1,136 @@
+//! The body of a map: inputs and outputs in slots, written in place.
+
+use super::Failures;
+use crate::error::{MapError, TaskError};
+use crate::job::Body;
+use crate::kernel::{Kernel, encode_item};
+use crate::panics;
+use crate::remote::{self, Call, Part};
+use crate::slots::Slots;
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::ops::Range;
+
+pub(crate) struct MapBody<K: Kernel> {
+    kernel: K,
+    /// Index of the first item in the whole input.
+    first: u64,
+    inputs: Slots<K::In>,
+    outputs: Slots<K::Out>,
+    /// Ranges whose outputs are written, each pushed by the claim that wrote them.
+    written: Mutex<Vec<Range<usize>>>,
+    failures: Failures,
+}
+
+impl<K: Kernel> MapBody<K> {
+    pub(crate) fn new(kernel: K, first: u64, inputs: Vec<K::In>) -> Self {
+        let outputs = Slots::empty(inputs.len());
+        MapBody {
+            kernel,
+            first,
+            inputs: Slots::full(inputs),
+            outputs,
+            written: Mutex::new(Vec::new()),
+            failures: Failures::new(),
+        }
+    }
+
+    /// The outputs of a job that is done and was not ended early, or its failure with the lowest index. Once.
+    pub(crate) fn take(&self) -> Result<Vec<K::Out>, MapError> {
+        if let Some(failure) = self.failures.get() {
+            return Err(failure);
+        }
+        self.written.lock().clear();
+        // SAFETY: the job is done and nothing failed, so every claim ended by writing all of its outputs; `written` was
+        // cleared, so that `drop` does not touch them again.
+        Ok(unsafe { self.outputs.take_all() })
+    }
+
+    fn index(&self, part: usize) -> u64 {
+        self.first + part as u64
+    }
+}
+
+impl<K: Kernel> Body for MapBody<K> {
+    fn run(&self, range: Range<usize>) {
+        // The next part whose input is still in its slot; what stands before it has been moved out.
+        let next = Cell::new(range.start);
+        let result = panics::catch(|| {
+            for part in range.clone() {
+                // SAFETY: our claim holds the range; each input is taken once, in order.
+                let input = unsafe { self.inputs.take(part) };
+                next.set(part + 1);
+                let output = self.kernel.call(input)?;
+                // SAFETY: our claim holds the range; each output is written once.
+                unsafe { self.outputs.put(part, output) };
+            }
+            Ok(())
+        });
+        let reached = next.get();
+        match result.and_then(|outcome| outcome) {
+            Ok(()) => self.written.lock().push(range),
+            Err(error) => {
+                // The part before `reached` failed: its output is missing.
+                self.written.lock().push(range.start..reached - 1);
+                self.failures.record(self.index(reached - 1), error);
+                // SAFETY: inputs from `reached` on were not taken.
+                unsafe { self.inputs.clear(reached..range.end) };
+            }
+        }
+    }
+
+    fn call(&self, same_program: bool) -> Result<Call, TaskError> {
+        self.kernel.call_for(same_program)
+    }
+
+    fn encode(&self, range: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
+        for part in range.clone() {
+            // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
+            encode_item(unsafe { self.inputs.peek(part) }, out)?;
+        }
+        Ok(Part { first: self.index(range.start), items: range.len() as u64 })
+    }
+
+    fn complete(&self, range: Range<usize>, reply: &[u8]) {
+        let mut rest = match remote::form(reply, remote::ITEMS) {
+            Ok(rest) => rest,
+            Err(error) => return self.fail(range, error),
+        };
+        // SAFETY: our claim ends here and its inputs were never taken.
+        unsafe { self.inputs.clear(range.clone()) };
+        for part in range.clone() {
+            match remote::next_outcome(&mut rest).unwrap_or(Err(TaskError::Cancelled)) {
+                // SAFETY: our claim holds the range; each output is written once.
+                Ok(output) => unsafe { self.outputs.put(part, output) },
+                Err(error) => {
+                    self.written.lock().push(range.start..part);
+                    return self.failures.record(self.index(part), error);
+                }
+            }
+        }
+        self.written.lock().push(range);
+    }
+
+    fn fail(&self, range: Range<usize>, error: TaskError) {
+        self.failures.record(self.index(range.start), error);
+        // SAFETY: the claim ends here and its inputs were never taken.
+        unsafe { self.inputs.clear(range) };
+    }
+
+    fn moot(&self, range: &Range<usize>) -> bool {
+        self.failures.before(self.index(range.start))
+    }
+
+    fn failure(&self) -> Option<TaskError> {
+        self.failures.get().map(|failure| failure.error)
+    }
+}
+
+impl<K: Kernel> Drop for MapBody<K> {
+    fn drop(&mut self) {
+        for range in self.written.get_mut().drain(..) {
+            // SAFETY: these outputs were written and not taken, and the last reference to the job is gone.
+            unsafe { self.outputs.clear(range) };
+        }
+    }
+}

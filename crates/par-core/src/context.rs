@@ -1,0 +1,228 @@
+//! What a running task can ask: its worker, its token, its pool, its worker-local state.
+
+use crate::engine::Engine;
+use crate::error::TaskError;
+use crate::job::Job;
+use crate::pool::AnyPool;
+use std::any::{Any, TypeId};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// The token of tasks that run away from their job: in another process, or encoded.
+#[derive(Debug, Default)]
+pub struct CancelFlag {
+    raised: AtomicBool,
+    deadline: Option<Instant>,
+}
+
+impl CancelFlag {
+    /// A flag that also counts as raised once `deadline` has passed.
+    pub fn new(deadline: Option<Instant>) -> Self {
+        CancelFlag { raised: AtomicBool::new(false), deadline }
+    }
+
+    /// Raises the flag.
+    pub fn raise(&self) {
+        self.raised.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the flag is up.
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Relaxed) || self.deadline.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+/// How the tasks that run on this thread learn that they were cancelled.
+#[derive(Debug, Clone)]
+pub enum Token {
+    /// Through their job, in the process that submitted it.
+    Job(Arc<Job>),
+    /// Through a flag that an engine raises.
+    Flag(Arc<CancelFlag>),
+}
+
+struct Worker {
+    index: usize,
+    engine: Weak<dyn Engine>,
+    locals: RefCell<HashMap<TypeId, Box<dyn Any>>>,
+}
+
+thread_local! {
+    static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+    static TOKEN: RefCell<Option<Token>> = const { RefCell::new(None) };
+    static NO_BLOCKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes the current thread a worker of `engine` while it lives.
+pub struct WorkerGuard {
+    before: Option<Rc<Worker>>,
+    /// The guard restores this thread's state, so it stays on this thread.
+    _here: PhantomData<Rc<()>>,
+}
+
+/// Makes this thread worker `index` of `engine` until the guard is dropped. Engines call it on their worker threads.
+#[must_use]
+pub fn enter_worker(index: usize, engine: Weak<dyn Engine>) -> WorkerGuard {
+    let worker = Rc::new(Worker { index, engine, locals: RefCell::default() });
+    let before = WORKER.with(|slot| slot.replace(Some(worker)));
+    WorkerGuard { before, _here: PhantomData }
+}
+
+impl Drop for WorkerGuard {
+    fn drop(&mut self) {
+        // The worker's locals are dropped outside the borrow: their destructors may ask for the context.
+        let mine = WORKER.with(|slot| slot.replace(self.before.take()));
+        drop(mine);
+    }
+}
+
+/// Restores the token that was in force before.
+pub struct TokenGuard {
+    before: Option<Token>,
+    _here: PhantomData<Rc<()>>,
+}
+
+/// Puts `token` in force on this thread until the guard is dropped. Engines call it around tasks.
+#[must_use]
+pub fn push_token(token: Token) -> TokenGuard {
+    TokenGuard { before: TOKEN.with(|slot| slot.replace(Some(token))), _here: PhantomData }
+}
+
+impl Drop for TokenGuard {
+    fn drop(&mut self) {
+        let mine = TOKEN.with(|slot| slot.replace(self.before.take()));
+        drop(mine);
+    }
+}
+
+/// Marks this thread as one that must not block, such as a thread of an async runtime.
+pub struct NoBlockingGuard {
+    before: bool,
+    _here: PhantomData<Rc<()>>,
+}
+
+/// Makes blocking waits an error on this thread until the guard is dropped (law 9).
+#[must_use]
+pub fn forbid_blocking() -> NoBlockingGuard {
+    NoBlockingGuard { before: NO_BLOCKING.replace(true), _here: PhantomData }
+}
+
+impl Drop for NoBlockingGuard {
+    fn drop(&mut self) {
+        NO_BLOCKING.set(self.before);
+    }
+}
+
+pub(crate) fn may_block() -> Result<(), TaskError> {
+    if NO_BLOCKING.get() {
+        return Err(TaskError::Rejected(
+            "a blocking wait inside async code would stall its runtime; use .await on the handle instead".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The index of the worker that this thread is, if it is one.
+pub fn worker_index() -> Option<usize> {
+    WORKER.with(|slot| slot.borrow().as_ref().map(|worker| worker.index))
+}
+
+/// The pool that the running task belongs to; nothing outside a task.
+///
+/// ```
+/// #[par_core::task]
+/// fn double(x: u64) -> u64 { 2 * x }
+/// #[par_core::task]
+/// fn nested(x: u64) -> u64 {
+///     let pool = par_core::current().expect("inside a task");
+///     pool.map::<double>(0..x).unwrap().into_iter().sum()
+/// }
+/// let pool = par_core::SerialPool::new(1)?;
+/// assert_eq!(pool.submit::<nested>(4)?.wait()?, 12);
+/// assert!(par_core::current().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn current() -> Option<AnyPool> {
+    let engine = WORKER.with(|slot| slot.borrow().as_ref().and_then(|worker| worker.engine.upgrade()))?;
+    Some(AnyPool::of_worker(engine))
+}
+
+/// Whether the running task was cancelled or is past its deadline. False outside a task.
+pub fn cancelled() -> bool {
+    TOKEN.with(|slot| match &*slot.borrow() {
+        None => false,
+        Some(Token::Job(job)) => job.is_cancelled(),
+        Some(Token::Flag(flag)) => flag.is_raised(),
+    })
+}
+
+/// Gives up if the running task was cancelled: `par_core::check_cancelled()?` in a long loop.
+///
+/// # Errors
+/// [`TaskError::Cancelled`] if the token of the task is up.
+pub fn check_cancelled() -> Result<(), TaskError> {
+    if cancelled() { Err(TaskError::Cancelled) } else { Ok(()) }
+}
+
+/// State of this worker, made by `init` the first time and kept until the worker ends; one value a type and worker.
+/// Outside a worker it is made for the one call.
+///
+/// ```
+/// struct Connection(u32);
+/// let used = par_core::with_local(|| Connection(0), |c| { c.0 += 1; c.0 });
+/// assert_eq!(used, 1);
+/// ```
+///
+/// # Panics
+/// If `f` asks for the state of the same type again: that would be two exclusive references to one value.
+pub fn with_local<T: 'static, R>(init: impl FnOnce() -> T, f: impl FnOnce(&mut T) -> R) -> R {
+    let Some(worker) = WORKER.with(|slot| slot.borrow().clone()) else {
+        return f(&mut init());
+    };
+    // Taken out while in use, so that `f` may use the state of other types.
+    let key = TypeId::of::<T>();
+    let taken = worker.locals.borrow_mut().insert(key, Box::new(Busy));
+    let mut value: Box<T> = match taken.map(|any| any.downcast::<T>()) {
+        Some(Ok(value)) => value,
+        Some(Err(_)) => panic!("worker-local state of type {} is already in use", std::any::type_name::<T>()),
+        None => {
+            // Should `init` panic, the next caller starts afresh.
+            let reset = Reset { worker: &worker, key };
+            let value = Box::new(init());
+            std::mem::forget(reset);
+            value
+        }
+    };
+    let reset = Reset { worker: &worker, key };
+    let result = f(&mut value);
+    std::mem::forget(reset);
+    worker.locals.borrow_mut().insert(key, value);
+    result
+}
+
+/// Stands in for a worker-local value while it is in use.
+struct Busy;
+
+/// Forgets a worker-local value whose user panicked: nobody knows what state it is in.
+struct Reset<'a> {
+    worker: &'a Worker,
+    key: TypeId,
+}
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.worker.locals.borrow_mut().remove(&self.key);
+    }
+}
+
+/// Whether this thread is a worker of `engine`.
+pub(crate) fn is_worker_of(engine: &Arc<dyn Engine>) -> bool {
+    WORKER.with(|slot| {
+        slot.borrow().as_ref().is_some_and(|worker| std::ptr::addr_eq(worker.engine.as_ptr(), Arc::as_ptr(engine)))
+    })
+}

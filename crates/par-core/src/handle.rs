@@ -1,0 +1,334 @@
+//! Handles: the one outcome of a submitted task, waited for by blocking, awaiting or callback; and waits over several.
+
+use crate::body::single::Outcome;
+use crate::context;
+use crate::engine::Engine;
+use crate::error::TaskError;
+use crate::job::{Body, Job, JobId};
+use crate::plan::Claimant;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// How far a submitted task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// No worker has it yet.
+    Pending,
+    /// A worker has it: it is running or about to.
+    Running,
+    /// It ended; [`Handle::wait`] says how.
+    Done,
+}
+
+/// The outcome to come of one submitted task.
+///
+/// Wait for it by blocking ([`wait`](Handle::wait)), by `.await`, or by callback ([`on_done`](Handle::on_done)). Dropping a
+/// handle detaches the task: it still runs.
+///
+/// ```
+/// #[par_core::task]
+/// fn half(x: u64) -> Result<u64, String> {
+///     if x % 2 == 0 { Ok(x / 2) } else { Err(format!("{x} is odd")) }
+/// }
+/// let pool = par_core::SerialPool::new(1)?;
+/// assert_eq!(pool.submit::<half>(8)?.wait(), Ok(4));
+/// let error = pool.submit::<half>(7)?.wait().unwrap_err();
+/// assert_eq!(error.to_string(), "task failed: 7 is odd [alloc::string::String]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "Future")]
+#[doc(alias = "AsyncResult")]
+pub struct Handle<O: 'static> {
+    job: Arc<Job<dyn Outcome<O>>>,
+    engine: Arc<dyn Engine>,
+    waker: Option<u64>,
+}
+
+impl<O: 'static> Handle<O> {
+    pub(crate) fn new(job: Arc<Job<dyn Outcome<O>>>, engine: Arc<dyn Engine>) -> Self {
+        Handle { job, engine, waker: None }
+    }
+
+    pub(crate) fn plain(&self) -> Arc<Job> {
+        Arc::clone(&self.job) as Arc<Job<dyn Body>>
+    }
+
+    /// The number of its job, as observers see it.
+    pub fn id(&self) -> JobId {
+        self.job.id()
+    }
+
+    /// How far the task is.
+    pub fn state(&self) -> TaskState {
+        if self.job.is_done() {
+            TaskState::Done
+        } else if self.job.unclaimed() > 0 {
+            TaskState::Pending
+        } else {
+            TaskState::Running
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_done(&self) -> bool {
+        self.job.is_done()
+    }
+
+    /// Blocks until the task has ended. On a worker of the same pool, the worker runs the task itself if nobody has begun it.
+    ///
+    /// # Errors
+    /// However the task ended without a value; [`TaskError::Rejected`] for a blocking wait inside async code.
+    #[doc(alias = "result")]
+    #[doc(alias = "get")]
+    pub fn wait(self) -> Result<O, TaskError> {
+        wait_for(&self.plain(), &self.engine, None)?;
+        self.outcome()
+    }
+
+    /// Blocks until the task has ended or `timeout` has passed; then the handle comes back, to be waited for again.
+    ///
+    /// # Errors
+    /// The handle itself when the time is up.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<O, TaskError>, Self> {
+        match wait_for(&self.plain(), &self.engine, Some(Instant::now() + timeout)) {
+            Ok(true) => Ok(self.outcome()),
+            Ok(false) => Err(self),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Cancels the task. One that has not begun never will; one that runs sees its token ([`cancelled`](crate::cancelled)).
+    /// Returns whether it is certain that the task did not begin.
+    pub fn cancel(&self) -> bool {
+        let job = self.plain();
+        let pending = job.unclaimed() > 0;
+        job.cancel();
+        self.engine.cancel(&job, false);
+        pending && job.is_done()
+    }
+
+    /// Cancels the task and, where the engine can, ends it by force ([`Capabilities::kill`](crate::Capabilities)); the
+    /// outcome is `Cancelled` at once.
+    #[doc(alias = "terminate")]
+    pub fn kill(&self) {
+        let job = self.plain();
+        job.end_early(TaskError::Cancelled);
+        self.engine.cancel(&job, true);
+    }
+
+    /// Calls `call` once the task has ended, on the thread that ends it; at once if it has.
+    #[doc(alias = "add_done_callback")]
+    pub fn on_done(&self, call: impl FnOnce() + Send + 'static) {
+        self.job.core.completion.on_done(Box::new(call));
+    }
+
+    fn outcome(&self) -> Result<O, TaskError> {
+        if let Some(error) = self.job.core.ended_early.lock().clone() {
+            return Err(error);
+        }
+        self.job.body.take().unwrap_or_else(|| Err(TaskError::Rejected("the outcome was taken before".to_owned())))
+    }
+}
+
+impl<O: 'static> Future for Handle<O> {
+    type Output = Result<O, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
+            return Poll::Ready(this.outcome());
+        }
+        Poll::Pending
+    }
+}
+
+impl<O: 'static> Drop for Handle<O> {
+    fn drop(&mut self) {
+        if let Some(key) = self.waker {
+            self.job.core.completion.unregister(key);
+        }
+        // Somebody should hear of a panic that no one will ask for.
+        if self.job.is_done() {
+            return;
+        }
+        let name = self.job.name();
+        let weak = Arc::downgrade(&self.job);
+        self.job.core.completion.on_done(Box::new(move || {
+            if let Some(job) = weak.upgrade()
+                && let Some(Err(error @ TaskError::Panicked(_))) = job.body.take()
+            {
+                eprintln!("par: detached task {name}: {error}");
+            }
+        }));
+    }
+}
+
+impl<O: 'static> fmt::Debug for Handle<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.job).finish()
+    }
+}
+
+/// Waits for a job as laws 9 and 12 say; whether it is done.
+pub(crate) fn wait_for(job: &Arc<Job>, engine: &Arc<dyn Engine>, deadline: Option<Instant>) -> Result<bool, TaskError> {
+    if job.is_done() {
+        return Ok(true);
+    }
+    context::may_block()?;
+    let here = context::is_worker_of(engine);
+    if here && deadline.is_none() {
+        // Only what this wait needs: the awaited job itself, then what the engine knows to belong to it.
+        while let Some(claim) = job.claim(Claimant::Any) {
+            engine.run_inline(claim);
+        }
+        while !job.is_done() && engine.assist(job) {}
+        if job.is_done() {
+            return Ok(true);
+        }
+    }
+    let _lent = here.then(|| Blocking::begin(engine));
+    let until = match (deadline, job.deadline()) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    if job.core.completion.wait(until) {
+        return Ok(true);
+    }
+    if job.expire() {
+        engine.cancel(job, true);
+    }
+    Ok(job.is_done())
+}
+
+/// Tells the engine that this worker sleeps, also if the wait ends by a panic.
+struct Blocking<'a>(&'a Arc<dyn Engine>);
+
+impl<'a> Blocking<'a> {
+    fn begin(engine: &'a Arc<dyn Engine>) -> Self {
+        engine.blocking(true);
+        Blocking(engine)
+    }
+}
+
+impl Drop for Blocking<'_> {
+    fn drop(&mut self) {
+        self.0.blocking(false);
+    }
+}
+
+/// Waits for all handles; the outcomes, in their order.
+///
+/// # Errors
+/// None as a whole: each outcome says how its task ended.
+pub fn wait_all<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) -> Vec<Result<O, TaskError>> {
+    handles.into_iter().map(Handle::wait).collect()
+}
+
+/// Waits until one of the handles is done and takes it out of the vector; `None` if there is none, or `deadline` passed.
+pub fn wait_any<O: 'static>(handles: &mut Vec<Handle<O>>, deadline: Option<Instant>) -> Option<Handle<O>> {
+    if handles.is_empty() {
+        return None;
+    }
+    if let Some(done) = handles.iter().position(Handle::is_done) {
+        return Some(handles.swap_remove(done));
+    }
+    // A worker must not sleep over a task that only it could run.
+    if deadline.is_none() && context::is_worker_of(&handles[0].engine) {
+        let first = handles.swap_remove(0);
+        // How it ended is for whoever takes the handle.
+        let _ = wait_for(&first.plain(), &first.engine, None);
+        return Some(first);
+    }
+    let signal = Arc::new(crate::wait::Completion::new());
+    for handle in handles.iter() {
+        let signal = Arc::clone(&signal);
+        handle.on_done(move || signal.complete());
+    }
+    signal.wait(deadline);
+    handles.iter().position(Handle::is_done).map(|done| handles.swap_remove(done))
+}
+
+/// The outcomes of the handles as their tasks end, each with the place of its handle.
+///
+/// ```
+/// #[par_core::task]
+/// fn square(x: u64) -> u64 { x * x }
+/// let pool = par_core::SerialPool::new(1)?;
+/// let handles = [1, 2, 3].map(|x| pool.submit::<square>(x)).into_iter().collect::<Result<Vec<_>, _>>()?;
+/// let total: u64 = par_core::as_completed(handles).map(|(_, outcome)| outcome.unwrap()).sum();
+/// assert_eq!(total, 14);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn as_completed<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) -> AsCompleted<O> {
+    let arrived = Arc::new(Arrived::default());
+    let handles: Vec<Option<Handle<O>>> = handles.into_iter().map(Some).collect();
+    for (place, handle) in handles.iter().enumerate() {
+        let arrived = Arc::clone(&arrived);
+        if let Some(handle) = handle {
+            handle.on_done(move || {
+                arrived.places.lock().push_back(place);
+                arrived.came.notify_one();
+            });
+        }
+    }
+    AsCompleted { left: handles.len(), handles, arrived }
+}
+
+#[derive(Default)]
+struct Arrived {
+    places: parking_lot::Mutex<std::collections::VecDeque<usize>>,
+    came: parking_lot::Condvar,
+}
+
+/// See [`as_completed`].
+pub struct AsCompleted<O: 'static> {
+    handles: Vec<Option<Handle<O>>>,
+    left: usize,
+    arrived: Arc<Arrived>,
+}
+
+impl<O: 'static> Iterator for AsCompleted<O> {
+    type Item = (usize, Result<O, TaskError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let arrived = self.arrived.places.lock().pop_front();
+        let place = match arrived {
+            Some(place) => place,
+            None => self.wait_next()?,
+        };
+        // A handle that `wait_next` drove to its end arrives as well; its place is then empty.
+        match self.handles.get_mut(place).and_then(Option::take) {
+            Some(handle) => Some((place, handle.wait())),
+            None => {
+                self.left += 1;
+                self.next()
+            }
+        }
+    }
+}
+
+impl<O: 'static> AsCompleted<O> {
+    fn wait_next(&mut self) -> Option<usize> {
+        let next = self.handles.iter().position(Option::is_some)?;
+        if let Some(handle) = &self.handles[next]
+            && context::is_worker_of(&handle.engine)
+        {
+            return Some(next);
+        }
+        let mut places = self.arrived.places.lock();
+        loop {
+            if let Some(place) = places.pop_front() {
+                return Some(place);
+            }
+            self.arrived.came.wait(&mut places);
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Jobs: n parts that engines claim in ranges, run in place or send as bytes, and end exactly once each.
+//!
+//! The protocol, cited by number elsewhere:
+//!
+//! 1. A part is handed out once, inside a [`Claim`]. Whoever holds the claim owns the inputs and outputs of its range.
+//! 2. A claim ends once, and ending consumes it: `run`, `complete` or `fail`. One that is dropped fails as lost, so a part
+//!    cannot be forgotten.
+//! 3. When the last part has ended, or the job is ended early (deadline, kill), the job is done: waiters wake, and what is
+//!    still running writes into memory that the job owns and nobody reads.
+//! 4. `cancel` takes all parts that nobody has claimed and ends them as cancelled; claims that are out see the token.
+
+use crate::context::{self, Token};
+use crate::error::TaskError;
+use crate::observe::{Event, Observers};
+use crate::plan::{Claimant, Plan, Schedule};
+use crate::remote::{Call, Part};
+use crate::share::Recorder;
+use crate::wait::Completion;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Number of a job, unique in its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+impl JobId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        JobId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The typed inside of a job. Pools write it, engines reach it through [`Claim`].
+pub trait Body: Send + Sync {
+    /// Runs the parts here, moving inputs and outputs in place.
+    #[doc(hidden)]
+    fn run(&self, range: Range<usize>);
+    /// How a worker elsewhere finds the code.
+    #[doc(hidden)]
+    fn call(&self, same_program: bool) -> Result<Call, TaskError>;
+    /// Appends the inputs of the parts to `out`; they stay, so that they can be sent again.
+    #[doc(hidden)]
+    fn encode(&self, range: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError>;
+    /// Ends the parts with what a worker replied.
+    #[doc(hidden)]
+    fn complete(&self, range: Range<usize>, reply: &[u8]);
+    /// Ends the parts with an error.
+    #[doc(hidden)]
+    fn fail(&self, range: Range<usize>, error: TaskError);
+    /// Whether the outcome of these parts no longer matters.
+    #[doc(hidden)]
+    fn moot(&self, _range: &Range<usize>) -> bool {
+        false
+    }
+    /// The failure that the job reports so far; it stays when the outcome is taken.
+    #[doc(hidden)]
+    fn failure(&self) -> Option<TaskError>;
+    /// Whether the body borrows from a caller that waits for it: it runs typed, in this process, and never ends early.
+    #[doc(hidden)]
+    fn borrows(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) struct Core {
+    id: JobId,
+    name: &'static str,
+    idempotent: bool,
+    attempts: u32,
+    limit: Option<(Instant, Duration)>,
+    schedule: Schedule,
+    parts: usize,
+    left: AtomicUsize,
+    cancelled: AtomicBool,
+    /// Set where the job was ended early; its waiters report this instead of values.
+    pub(crate) ended_early: parking_lot::Mutex<Option<TaskError>>,
+    pub(crate) completion: Completion,
+    observers: Observers,
+}
+
+/// `n` parts with their inputs, outputs and state. Engines see it as `Job`, which is `Job<dyn Body>`.
+pub struct Job<B: ?Sized + Body = dyn Body> {
+    pub(crate) core: Core,
+    pub(crate) body: B,
+}
+
+impl<B: Body> Job<B> {
+    pub(crate) fn new(spec: Spec, parts: usize, schedule: Schedule, body: B) -> Arc<Self> {
+        let limit = spec.timeout.map(|limit| (Instant::now() + limit, limit));
+        let job = Arc::new(Job {
+            core: Core {
+                id: JobId::next(),
+                name: spec.name,
+                idempotent: spec.idempotent,
+                attempts: spec.attempts,
+                limit,
+                schedule,
+                parts,
+                left: AtomicUsize::new(parts),
+                cancelled: AtomicBool::new(false),
+                ended_early: parking_lot::Mutex::new(None),
+                completion: Completion::new(),
+                observers: spec.observers,
+            },
+            body,
+        });
+        if parts == 0 {
+            job.core.completion.complete();
+        }
+        job
+    }
+}
+
+/// What a job is told at its birth.
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    pub(crate) idempotent: bool,
+    pub(crate) attempts: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) observers: Observers,
+}
+
+impl Spec {
+    pub(crate) fn new(name: &'static str, idempotent: bool, plan: &Plan, observers: &Observers) -> Self {
+        Spec {
+            name,
+            idempotent,
+            attempts: plan.attempt_limit(),
+            timeout: plan.time_limit(),
+            observers: observers.clone(),
+        }
+    }
+}
+
+impl<B: ?Sized + Body> Job<B> {
+    /// The number of the job.
+    pub fn id(&self) -> JobId {
+        self.core.id
+    }
+
+    /// The name of its task, for logs and monitors.
+    pub fn name(&self) -> &'static str {
+        self.core.name
+    }
+
+    /// How many parts it has.
+    pub fn parts(&self) -> usize {
+        self.core.parts
+    }
+
+    /// How many parts nobody has claimed yet. An engine drops a job from its queue when this is 0.
+    pub fn unclaimed(&self) -> usize {
+        self.core.schedule.left()
+    }
+
+    /// Whether parts that a lost worker may have begun may be run again.
+    pub fn idempotent(&self) -> bool {
+        self.core.idempotent
+    }
+
+    /// How often a part may be delivered before its loss is reported.
+    pub fn attempts(&self) -> u32 {
+        self.core.attempts
+    }
+
+    /// Whether the job borrows from its caller: it can only be run in place, never encoded.
+    pub fn borrows(&self) -> bool {
+        self.body.borrows()
+    }
+
+    /// When the job times out, if it does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.core.limit.map(|(at, _)| at)
+    }
+
+    /// Whether every part has ended, or the job was ended early.
+    pub fn is_done(&self) -> bool {
+        self.core.completion.is_done()
+    }
+
+    /// Whether the job was cancelled or is past its deadline; running tasks see it as their token.
+    pub fn is_cancelled(&self) -> bool {
+        self.core.cancelled.load(Ordering::Relaxed) || self.past_deadline()
+    }
+
+    fn past_deadline(&self) -> bool {
+        self.core.limit.is_some_and(|(at, _)| Instant::now() >= at)
+    }
+
+    /// Why the job failed, if it did so far.
+    pub(crate) fn failure(&self) -> Option<TaskError> {
+        let early = self.core.ended_early.lock().clone();
+        early.or_else(|| self.body.failure())
+    }
+
+    /// The error of a job whose deadline has passed.
+    pub(crate) fn timed_out(&self) -> TaskError {
+        let limit = self.core.limit.map_or(Duration::ZERO, |(_, limit)| limit);
+        TaskError::TimedOut { limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Ends all unclaimed parts as cancelled and raises the token for the claimed ones.
+    pub fn cancel(&self) {
+        self.fail_unclaimed(&TaskError::Cancelled);
+        self.core.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends all unclaimed parts with `error`: the pool is closing, or broken.
+    pub fn fail_unclaimed(&self, error: &TaskError) {
+        while let Some(range) = self.core.schedule.next(Claimant::Any) {
+            let count = range.len();
+            self.body.fail(range, error.clone());
+            self.finished(count);
+        }
+    }
+
+    /// Ends the job now, whatever is still running; the first end wins. Used for deadlines and kills.
+    pub fn end_early(&self, error: TaskError) {
+        if self.body.borrows() {
+            // Its caller's memory is in use until every claim has ended.
+            return self.cancel();
+        }
+        self.core.cancelled.store(true, Ordering::Relaxed);
+        {
+            let mut early = self.core.ended_early.lock();
+            if early.is_some() || self.is_done() {
+                return;
+            }
+            *early = Some(error.clone());
+        }
+        self.core.completion.complete();
+        // Nobody may start what is left; its results would not be read.
+        self.fail_unclaimed(&error);
+    }
+
+    /// Ends the job as timed out if its deadline has passed. Engines with a clock of their own call it.
+    pub fn expire(&self) -> bool {
+        let late = self.past_deadline() && !self.is_done();
+        if late {
+            self.end_early(self.timed_out());
+        }
+        late
+    }
+
+    fn finished(&self, count: usize) {
+        if self.core.left.fetch_sub(count, Ordering::AcqRel) == count {
+            // Under the lock of `ended_early`, so that a job has one end.
+            let _one_end = self.core.ended_early.lock();
+            self.core.completion.complete();
+        }
+    }
+}
+
+impl Job {
+    /// Claims the next range of parts for `who`; nothing when there is none left for it.
+    pub fn claim(self: &Arc<Self>, who: Claimant) -> Option<Claim> {
+        loop {
+            let range = self.core.schedule.next(who)?;
+            let late = self.past_deadline();
+            if !late && !self.body.moot(&range) {
+                return Some(Claim { job: Some(Arc::clone(self)), range, attempts: 0, begun: false });
+            }
+            let count = range.len();
+            self.body.fail(range, if late { self.timed_out() } else { TaskError::Cancelled });
+            self.finished(count);
+        }
+    }
+}
+
+impl<B: ?Sized + Body> Drop for Job<B> {
+    fn drop(&mut self) {
+        // An engine let go of a job that it had not finished. Ending the rest drops its inputs.
+        self.fail_unclaimed(&TaskError::Cancelled);
+    }
+}
+
+impl<B: ?Sized + Body> fmt::Debug for Job<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.core.id.0)
+            .field("name", &self.core.name)
+            .field("parts", &self.core.parts)
+            .field("unclaimed", &self.unclaimed())
+            .field("done", &self.is_done())
+            .finish()
+    }
+}
+
+/// A range of parts that one worker, or one attempt of an engine, owns. See the rules at the top of this module.
+#[must_use = "a claim that is dropped reports its parts as lost"]
+pub struct Claim {
+    /// Taken when the claim ends.
+    job: Option<Arc<Job>>,
+    range: Range<usize>,
+    attempts: u32,
+    begun: bool,
+}
+
+impl Claim {
+    /// The job that the parts belong to.
+    pub fn job(&self) -> &Arc<Job> {
+        self.job.as_ref().expect("present until the claim ends")
+    }
+
+    /// The parts, as indexes into the job.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Deliveries so far.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Cuts the claim in two: `self` keeps the first `count` parts, the rest is returned if there is any.
+    pub fn split_off(&mut self, count: usize) -> Option<Claim> {
+        let middle = self.range.start.saturating_add(count).min(self.range.end);
+        if middle == self.range.end {
+            return None;
+        }
+        let rest = middle..self.range.end;
+        self.range.end = middle;
+        Some(Claim { job: self.job.clone(), range: rest, attempts: self.attempts, begun: self.begun })
+    }
+
+    /// Runs the parts on this thread, typed and in place, under the job's token.
+    pub fn run(mut self) {
+        let Some(job) = self.job.take() else { return };
+        let range = self.range.clone();
+        let observed = job.core.observers.begin(&job, &range);
+        let token = context::push_token(Token::Job(Arc::clone(&job)));
+        job.body.run(range.clone());
+        drop(token);
+        if let Some(started) = observed {
+            job.core.observers.end(&job, &range, context::worker_index(), started, started.elapsed());
+        }
+        job.finished(range.len());
+    }
+
+    /// Encodes the parts for a worker elsewhere and records which shared values they name. The claim stays whole, so that
+    /// it can be sent again.
+    ///
+    /// # Errors
+    /// [`TaskError::Codec`] if an input does not serialise; end the claim with it.
+    pub fn encode(&self, out: &mut Vec<u8>, shares: &mut Recorder) -> Result<Part, TaskError> {
+        shares.record(|| self.job().body.encode(self.range.clone(), out))
+    }
+
+    /// Notes that the parts go to a worker, and counts the attempt.
+    pub fn delivered(&mut self) {
+        self.attempts += 1;
+        self.begun = false;
+        let job = self.job();
+        job.core.observers.begin(job, &self.range);
+    }
+
+    /// Notes that the worker may have begun the parts: from here on only idempotent ones are run again.
+    pub fn begun(&mut self) {
+        self.begun = true;
+    }
+
+    /// Whether a worker may have begun the parts.
+    pub fn may_have_run(&self) -> bool {
+        self.begun
+    }
+
+    /// Ends the parts with the reply of a worker, which took `took` from `started` on.
+    pub fn complete(mut self, reply: &[u8], worker: usize, started: Instant, took: Duration) {
+        let Some(job) = self.job.take() else { return };
+        job.body.complete(self.range.clone(), reply);
+        if job.core.observers.any() {
+            job.core.observers.end(&job, &self.range, Some(worker), started, took);
+        }
+        job.finished(self.range.len());
+    }
+
+    /// Ends the parts with `error`.
+    pub fn fail(mut self, error: TaskError) {
+        self.end_with(error);
+    }
+
+    /// The worker died: gives the claim back if its parts may be delivered again, else ends them as lost.
+    pub fn lost(mut self, reason: &str) -> Option<Claim> {
+        let job = self.job();
+        let again = !self.begun || job.idempotent();
+        if again && self.attempts < job.attempts() && !job.is_done() && !job.is_cancelled() {
+            return Some(self);
+        }
+        let error = if job.core.cancelled.load(Ordering::Relaxed) {
+            TaskError::Cancelled
+        } else {
+            TaskError::Lost { attempts: self.attempts, maybe_ran: self.begun, reason: reason.to_owned() }
+        };
+        self.end_with(error);
+        None
+    }
+
+    fn end_with(&mut self, error: TaskError) {
+        if let Some(job) = self.job.take() {
+            job.core.observers.emit(|| Event::Failed { job: job.id(), parts: self.range.clone(), error: error.clone() });
+            job.body.fail(self.range.clone(), error);
+            job.finished(self.range.len());
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.end_with(TaskError::Lost {
+            attempts: self.attempts,
+            maybe_ran: self.begun,
+            reason: "the engine let go of it".to_owned(),
+        });
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claim({:?}, {:?})", self.job.as_ref().map(|job| job.id()), self.range)
+    }
+}

@@ -1,0 +1,157 @@
+//! Observers: what a pool tells those who watch it. Progress bars, traces and monitors stand on it.
+
+use crate::error::TaskError;
+use crate::job::{Body, Job, JobId};
+use parking_lot::RwLock;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Severity of a log event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something looks wrong.
+    Warn,
+    /// Something worth knowing.
+    Info,
+    /// Detail for developers.
+    Debug,
+    /// All detail.
+    Trace,
+}
+
+/// Something that happened in a pool. Times are of the process that holds the pool.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A job entered the queue.
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// Name of its task.
+        name: &'static str,
+        /// Number of its parts.
+        parts: usize,
+    },
+    /// Parts went to a worker.
+    Started {
+        /// The job.
+        job: JobId,
+        /// Which of its parts.
+        parts: Range<usize>,
+        /// The worker, where it is known.
+        worker: Option<usize>,
+    },
+    /// A worker is through with parts, whatever came out.
+    Finished {
+        /// The job.
+        job: JobId,
+        /// Name of its task.
+        name: &'static str,
+        /// Which of its parts.
+        parts: Range<usize>,
+        /// The worker, where it is known.
+        worker: Option<usize>,
+        /// When the worker began.
+        started: Instant,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Parts ended without being run to their end.
+    Failed {
+        /// The job.
+        job: JobId,
+        /// Which of its parts.
+        parts: Range<usize>,
+        /// Why.
+        error: TaskError,
+    },
+    /// A worker is ready.
+    WorkerUp {
+        /// Its index.
+        worker: usize,
+        /// Its process, where it is one of its own.
+        pid: Option<u32>,
+    },
+    /// A worker went away.
+    WorkerLost {
+        /// Its index.
+        worker: usize,
+        /// What happened to it.
+        reason: String,
+    },
+    /// A worker logged something.
+    Log {
+        /// Its index, where it is known.
+        worker: Option<usize>,
+        /// How serious it is.
+        level: Level,
+        /// Where it comes from, usually a module path.
+        target: String,
+        /// The text.
+        message: String,
+    },
+}
+
+/// Watches a pool. Called on the threads of the pool: be quick, and do not panic.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn event(&self, event: &Event);
+}
+
+/// The observers of one pool; clones are the same list.
+#[derive(Clone, Default)]
+pub struct Observers {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    any: AtomicBool,
+    list: RwLock<Vec<Arc<dyn Observer>>>,
+}
+
+impl Observers {
+    /// Adds one.
+    pub fn add(&self, observer: Arc<dyn Observer>) {
+        self.inner.list.write().push(observer);
+        self.inner.any.store(true, Ordering::Release);
+    }
+
+    /// Whether anybody watches. Nothing is built for nobody.
+    pub fn any(&self) -> bool {
+        self.inner.any.load(Ordering::Acquire)
+    }
+
+    /// Tells everyone, if there is anyone.
+    pub fn emit(&self, event: impl FnOnce() -> Event) {
+        if self.any() {
+            let event = event();
+            for observer in self.inner.list.read().iter() {
+                observer.event(&event);
+            }
+        }
+    }
+
+    pub(crate) fn begin<B: ?Sized + Body>(&self, job: &Job<B>, parts: &Range<usize>) -> Option<Instant> {
+        self.any().then(|| {
+            let worker = crate::context::worker_index();
+            self.emit(|| Event::Started { job: job.id(), parts: parts.clone(), worker });
+            Instant::now()
+        })
+    }
+
+    pub(crate) fn end<B: ?Sized + Body>(
+        &self,
+        job: &Job<B>,
+        parts: &Range<usize>,
+        worker: Option<usize>,
+        started: Instant,
+        took: Duration,
+    ) {
+        self.emit(|| Event::Finished { job: job.id(), name: job.name(), parts: parts.clone(), worker, started, took });
+    }
+}

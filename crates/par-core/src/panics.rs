@@ -1,0 +1,66 @@
+//! Panics of tasks as values: message and location, without the default report on standard error.
+
+use crate::error::{Panic, TaskError};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    static CATCHING: Cell<u32> = const { Cell::new(0) };
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if CATCHING.get() == 0 {
+                return before(info);
+            }
+            // The panic becomes the outcome of its task and is reported there.
+            LOCATION.set(info.location().map(ToString::to_string));
+        }));
+    });
+}
+
+/// Runs `f`; a panic in it becomes a value.
+///
+/// # Errors
+/// [`TaskError::Panicked`] with the message and location of the panic.
+pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
+    install_hook();
+    CATCHING.set(CATCHING.get() + 1);
+    // The caller drops or reports everything that `f` could have left half done.
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(CATCHING.get() - 1);
+    result.map_err(|payload| {
+        TaskError::Panicked(Panic { message: text_of(payload.as_ref()), location: LOCATION.take() })
+    })
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "its payload was not a text".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_keeps_its_message_and_location() {
+        let number = 5;
+        let Err(TaskError::Panicked(panic)) = catch(|| panic!("number {number}")) else { panic!("no panic") };
+        assert_eq!(panic.message, "number 5");
+        let location = panic.location.expect("location");
+        assert!(location.contains("panics.rs:"), "{location}");
+        assert_eq!(catch(|| 3), Ok(3));
+    }
+}

@@ -1,0 +1,108 @@
+//! Maps: every item through a task, the values in the order of the items.
+
+use super::Pool;
+use super::blocks::Blocks;
+use crate::body::map::MapBody;
+use crate::engine::{Engine, SameProgram};
+use crate::error::{MapError, TaskError};
+use crate::handle::wait_for;
+use crate::job::{Body, Job};
+use crate::kernel::{Kernel, OfFn, OfTask};
+use crate::task::{Data, Task};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Blocks that run while the next ones are read.
+pub(super) const BLOCKS_AHEAD: usize = 4;
+
+impl<E: ?Sized + Engine> Pool<E> {
+    /// Runs task `T` on every item; the values in the order of the items. Items are read as workers become free.
+    ///
+    /// # Errors
+    /// [`MapError`] with the lowest index of those that failed. Items after it may or may not have run.
+    pub fn map<T: Task>(&self, items: impl IntoIterator<Item = T::Input>) -> Result<Vec<T::Output>, MapError> {
+        self.run_map(OfTask::<T>::new(), items)
+    }
+
+    /// Runs task `T` on every item; how each of them ended, in the order of the items.
+    ///
+    /// # Errors
+    /// [`TaskError::Rejected`] if the plan cannot be followed.
+    pub fn map_outcomes<T: Task>(
+        &self,
+        items: impl IntoIterator<Item = T::Input>,
+    ) -> Result<Vec<Result<T::Output, TaskError>>, TaskError> {
+        Ok(self.map_ordered::<T, _>(items)?.map(|(_, outcome)| outcome).collect())
+    }
+
+    fn run_map<K: Kernel>(
+        &self,
+        kernel: K,
+        items: impl IntoIterator<Item = K::In>,
+    ) -> Result<Vec<K::Out>, MapError> {
+        self.plan.check().map_err(|error| MapError { index: 0, error })?;
+        let items = items.into_iter();
+        let known = items.size_hint().0;
+        let mut blocks = Blocks::new(items, 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
+        let mut running = Running { pool: self, jobs: VecDeque::new() };
+        let mut all: Vec<K::Out> = Vec::new();
+        loop {
+            while running.jobs.len() < BLOCKS_AHEAD
+                && let Some((first, block)) = blocks.next()
+            {
+                let parts = block.len();
+                let body = MapBody::new(kernel, first, block);
+                let job = Job::new(self.spec::<K>(), parts, self.schedule(parts), body);
+                self.start(&(Arc::clone(&job) as Arc<Job<dyn Body>>));
+                running.jobs.push_back((first, job));
+            }
+            let Some((first, job)) = running.jobs.front() else { return Ok(all) };
+            let at = |error| MapError { index: *first, error };
+            wait_for(&(Arc::clone(job) as Arc<Job<dyn Body>>), &self.erased, None).map_err(at)?;
+            if let Some(error) = job.core.ended_early.lock().clone() {
+                return Err(at(error));
+            }
+            let values = job.body.take()?;
+            running.jobs.pop_front();
+            if all.is_empty() && running.jobs.is_empty() && values.len() >= known {
+                all = values;
+            } else {
+                // `known` is only a hint, and may be a lie: what fits in a block is believed, the rest grows as it comes.
+                if all.is_empty() {
+                    all.reserve_exact(known.min(1 << 24).max(values.len()));
+                }
+                all.extend(values);
+            }
+        }
+    }
+}
+
+impl<E: ?Sized + SameProgram> Pool<E> {
+    /// Runs a plain function, or a closure without captures, on every item.
+    ///
+    /// # Errors
+    /// As [`map`](Pool::map).
+    pub fn map_fn<I: Data, O: Data>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        function: fn(I) -> O,
+    ) -> Result<Vec<O>, MapError> {
+        self.run_map(OfFn(function), items)
+    }
+}
+
+/// The jobs of one call that are under way, oldest first. What is left when the call ends, in whatever way, is cancelled.
+pub(super) struct Running<'a, E: ?Sized + Engine, B: Body + 'static> {
+    pub(super) pool: &'a Pool<E>,
+    pub(super) jobs: VecDeque<(u64, Arc<Job<B>>)>,
+}
+
+impl<E: ?Sized + Engine, B: Body + 'static> Drop for Running<'_, E, B> {
+    fn drop(&mut self) {
+        for (_, job) in self.jobs.drain(..) {
+            if !job.is_done() {
+                self.pool.cancel(&(job as Arc<Job<dyn Body>>));
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Completion: one bit that turns on once, and everything that waits for it.
+//!
+//! `complete` stores the bit, then takes the list of waiters under its lock and wakes them. A waiter enters the list under
+//! the same lock and looks at the bit again before it sleeps. So either it sees the bit, or `complete` sees it.
+
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+enum Waiter {
+    Thread(Thread),
+    Task(u64, Waker),
+    Callback(Box<dyn FnOnce() + Send>),
+}
+
+#[derive(Default)]
+struct Waiters {
+    list: Vec<Waiter>,
+    next_key: u64,
+}
+
+pub(crate) struct Completion {
+    done: AtomicBool,
+    waiters: Mutex<Waiters>,
+}
+
+impl Completion {
+    pub(crate) fn new() -> Self {
+        Completion { done: AtomicBool::new(false), waiters: Mutex::new(Waiters::default()) }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Turns the bit on and wakes everyone; later calls do nothing.
+    pub(crate) fn complete(&self) {
+        if self.done.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let waiters = std::mem::take(&mut self.waiters.lock().list);
+        for waiter in waiters {
+            match waiter {
+                Waiter::Thread(thread) => thread.unpark(),
+                Waiter::Task(_, waker) => waker.wake(),
+                Waiter::Callback(call) => call(),
+            }
+        }
+    }
+
+    /// Sleeps until the bit is on or `deadline` passes; says whether it is on.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        // A worker is often about to finish. Spinning for a moment costs less than two context switches; on a machine
+        // with every core busy the yields let the worker have this one.
+        for round in 0..SPINS {
+            if self.is_done() {
+                return true;
+            }
+            if round < SPINS / 2 {
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+        {
+            let mut waiters = self.waiters.lock();
+            if self.is_done() {
+                return true;
+            }
+            waiters.list.push(Waiter::Thread(thread::current()));
+        }
+        loop {
+            match deadline {
+                None => thread::park(),
+                Some(at) => {
+                    let now = Instant::now();
+                    if now < at && !self.is_done() {
+                        thread::park_timeout(at - now);
+                    }
+                }
+            }
+            if self.is_done() {
+                return true;
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                let me = thread::current().id();
+                self.waiters.lock().list.retain(|w| !matches!(w, Waiter::Thread(t) if t.id() == me));
+                return self.is_done();
+            }
+        }
+    }
+
+    /// Wakes `waker` when the bit turns on, in place of the one registered under `key` before. Ready when it is on already.
+    pub(crate) fn register(&self, key: &mut Option<u64>, waker: &Waker) -> bool {
+        let mut waiters = self.waiters.lock();
+        if self.is_done() {
+            return true;
+        }
+        if let Some(key) = *key {
+            for waiter in &mut waiters.list {
+                if let Waiter::Task(k, old) = waiter
+                    && *k == key
+                {
+                    old.clone_from(waker);
+                    return false;
+                }
+            }
+        }
+        let fresh = waiters.next_key;
+        waiters.next_key += 1;
+        waiters.list.push(Waiter::Task(fresh, waker.clone()));
+        *key = Some(fresh);
+        false
+    }
+
+    /// Forgets the waker under `key`.
+    pub(crate) fn unregister(&self, key: u64) {
+        self.waiters.lock().list.retain(|waiter| !matches!(waiter, Waiter::Task(k, _) if *k == key));
+    }
+
+    /// Calls `call` when the bit turns on, on the thread that turns it; at once if it is on.
+    pub(crate) fn on_done(&self, call: Box<dyn FnOnce() + Send>) {
+        {
+            let mut waiters = self.waiters.lock();
+            if !self.is_done() {
+                waiters.list.push(Waiter::Callback(call));
+                return;
+            }
+        }
+        call();
+    }
+}
+
+const SPINS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    #[test]
+    fn every_kind_of_waiter_is_woken_once() {
+        let completion = Arc::new(Completion::new());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        completion.on_done(Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        let waiter = {
+            let completion = Arc::clone(&completion);
+            thread::spawn(move || completion.wait(None))
+        };
+        completion.complete();
+        completion.complete();
+        assert!(waiter.join().expect("no panic"));
+        let count = Arc::clone(&calls);
+        completion.on_done(Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_deadline_is_kept_and_leaves_no_waiter_behind() {
+        let completion = Completion::new();
+        let start = Instant::now();
+        assert!(!completion.wait(Some(start + Duration::from_millis(20))));
+        assert!(start.elapsed() >= Duration::from_millis(20));
+        assert!(completion.waiters.lock().list.is_empty());
+    }
+}
