@@ -56,6 +56,7 @@ const RULES: &[Rule] = &[
         manifests::shared,
     ),
     ("SQL and AMQP stay in the broker module", sources::broker),
+    ("backends stay out of public signatures", sources::signatures),
     ("first lines", sources::first_lines),
     ("lengths", sources::lengths),
     ("nothing unfinished", sources::unfinished),

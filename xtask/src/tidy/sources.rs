@@ -114,6 +114,48 @@ pub(super) fn broker(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
+/// Backend crates, and the names of the modules whose public signatures may show their types.
+const SHOWN_BY: &[(&str, &[&str])] = &[
+    ("cudarc", &["cudarc", "cuda"]),
+    ("cust", &["cust"]),
+    ("lapin", &["lapin", "amqp"]),
+    ("mpi", &["mpi"]),
+    ("ocl", &["ocl", "opencl"]),
+    ("rusqlite", &["rusqlite", "sqlite"]),
+];
+
+/// No public signature shows a backend's type, written with its path, outside a module named for the backend.
+pub(super) fn signatures(tree: &Tree) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (path, text) in sources(tree) {
+        let module = path.split_once("/src/").map_or(path, |(_, module)| module);
+        let code = code_only(text);
+        for (index, line) in code
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.trim_start().starts_with("pub "))
+        {
+            let shown = SHOWN_BY.iter().find(|(backend, modules)| {
+                names_path(line, backend) && !modules.iter().any(|name| has_word(module, name))
+            });
+            violations.extend(shown.map(|(backend, _)| {
+                let message = format!("a public signature shows `{backend}` outside a module named for it");
+                Violation::new(path, index + 1, message)
+            }));
+        }
+    }
+    violations
+}
+
+/// Whether a path such as `backend::Type` stands in a line.
+fn names_path(line: &str, backend: &str) -> bool {
+    let mut before = line.split("::").collect::<Vec<_>>();
+    before.pop();
+    before
+        .iter()
+        .any(|part| part.rsplit(|c: char| !is_word(c)).next() == Some(backend))
+}
+
 /// A crate without `unsafe` forbids it; elsewhere it lives in the listed files, and each use says why it is sound.
 pub(super) fn unsafe_code(tree: &Tree) -> Vec<Violation> {
     unsafe_outside(UNSAFE, tree)
@@ -221,8 +263,11 @@ fn in_code(tree: &Tree, rule: impl Fn(&str) -> Option<String>) -> Vec<Violation>
 }
 
 fn has_word(line: &str, word: &str) -> bool {
-    line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .any(|other| other == word)
+    line.split(|c: char| !is_word(c)).any(|other| other == word)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]
@@ -297,6 +342,32 @@ mod tests {
         );
         assert_eq!(found(broker, &[(LIB, "use lapin::Channel;")]).len(), 1);
         assert_eq!(found(broker, &[(LIB, "fn rusqlite_free() {}")]).len(), 0);
+    }
+
+    #[test]
+    fn backends_stay_out_of_signatures() {
+        let shows = "//! X\npub fn device(&self) -> ocl::Device {}";
+        assert_eq!(
+            found(signatures, &[("crates/par-gpu/src/array.rs", shows)]),
+            ["crates/par-gpu/src/array.rs:2"]
+        );
+        assert_eq!(
+            found(signatures, &[("crates/par-gpu/src/opencl.rs", shows)]).len(),
+            0
+        );
+        assert_eq!(
+            found(
+                signatures,
+                &[("crates/par-mpi/src/rank.rs", "pub use mpi::Rank;")]
+            )
+            .len(),
+            1
+        );
+        let hides = "pub(crate) fn device() -> ocl::Device {}\nuse ocl::Device;\npub fn f(x: par_mpi::X) {}";
+        assert_eq!(
+            found(signatures, &[("crates/par-gpu/src/array.rs", hides)]).len(),
+            0
+        );
     }
 
     fn unlisted(tree: &Tree) -> Vec<Violation> {
