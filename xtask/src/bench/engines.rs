@@ -1,7 +1,11 @@
-//! The engines that the benchmarks know.
+//! The engines that the benchmarks know, and the workloads as tasks that run on any of them.
 
+use super::mandelbrot::{self, View};
 use super::runner::Runner;
+use super::wordcount::{self, Counts};
+use super::{pi, sum};
 use crate::Error;
+use par_core::{Plan, Pool, Sum};
 
 /// An engine and how it is started with a number of workers. Dropping the runner stops its workers.
 pub(crate) struct Engine {
@@ -10,3 +14,82 @@ pub(crate) struct Engine {
 }
 
 pub(crate) const ENGINES: &[Engine] = &[];
+
+#[par_core::task(idempotent)]
+fn pi_block(block: u64) -> u64 {
+    pi::hits(block)
+}
+
+#[par_core::task(idempotent)]
+fn mandelbrot_row(view: View, row: u32) -> Vec<u32> {
+    mandelbrot::row(view, row)
+}
+
+#[par_core::task(idempotent)]
+fn count_words(batch: Vec<String>) -> Counts {
+    wordcount::count(&batch)
+}
+
+#[par_core::task(idempotent)]
+fn sum_value(index: u64) -> f64 {
+    sum::value(index)
+}
+
+#[par_core::reduction(identity = Counts::default())]
+fn merge(earlier: Counts, later: Counts) -> Counts {
+    earlier.merge(later)
+}
+
+impl<E: ?Sized + par_core::engine::Engine> Runner for Pool<E> {
+    fn pi(&self, blocks: u64) -> Result<u64, Error> {
+        Ok(coarse(self).map_reduce::<pi_block, _>(0..blocks, Sum)?)
+    }
+
+    fn mandelbrot(&self, view: View) -> Result<Vec<Vec<u32>>, Error> {
+        Ok(self.map::<mandelbrot_row>((0..view.height).map(|row| (view, row)))?)
+    }
+
+    fn wordcount(&self, batches: &[Vec<String>]) -> Result<Counts, Error> {
+        Ok(coarse(self).map_reduce::<count_words, _>(batches.iter().cloned(), merge {})?)
+    }
+
+    fn sum(&self, numbers: u64) -> Result<f64, Error> {
+        Ok(self.map_reduce::<sum_value, _>(0..numbers, Sum)?)
+    }
+}
+
+/// The pool with a leaf for each item: a worker claims whole leaves, and 1024 of these items would be nearly all of them.
+fn coarse<E: ?Sized + par_core::engine::Engine>(pool: &Pool<E>) -> Pool<E> {
+    pool.with_plan(Plan::default().leaf(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::runner::{Jobs, Serial, WORKLOADS};
+    use super::*;
+
+    /// The trait layer and the plain loops give the same bits; engines are held to the same by `bench` itself.
+    #[test]
+    fn reference_engine_agrees_with_the_serial_program() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("a", "one two"), ("b", "two three \u{ff}"), ("c", "three")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let jobs = Jobs {
+            blocks: 3,
+            view: View {
+                width: 16,
+                height: 12,
+                limit: 30,
+            },
+            numbers: 5000,
+            text: wordcount::find(Some(folder.path())).unwrap(),
+        };
+        let pool = par_core::SerialPool::new(1).unwrap();
+        for workload in WORKLOADS {
+            let here = (workload.run)(&Serial, &jobs).unwrap().digest();
+            let there = (workload.run)(&pool, &jobs).unwrap().digest();
+            assert_eq!(here, there, "{}", workload.name);
+        }
+    }
+}

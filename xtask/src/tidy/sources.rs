@@ -31,6 +31,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "turns a checked address into a plain function",
     ),
     (
+        "crates/par-core/src/pool/borrowed.rs",
+        "runs closures that borrow, and joins them before the borrow ends",
+    ),
+    (
         "crates/par-core/src/slots.rs",
         "slots that disjoint claims fill and empty without a lock",
     ),
