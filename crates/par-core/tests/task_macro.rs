@@ -7,6 +7,7 @@
     missing_debug_implementations,
     clippy::pedantic
 )]
+#![allow(clippy::unnecessary_wraps)]
 
 use par_core::{Reduction, Task, TaskError, fold, signature_of};
 
