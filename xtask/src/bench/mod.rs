@@ -93,7 +93,13 @@ fn rerun_optimised() -> Result<(), Error> {
         .arg(command::root().join("Cargo.toml"))
         .arg("--")
         .args(std::env::args_os().skip(1));
-    command::run(cargo)
+    let status = cargo.status()?;
+    // The release build has said what was wrong.
+    if status.success() {
+        Ok(())
+    } else {
+        std::process::exit(status.code().unwrap_or(1))
+    }
 }
 
 fn choose_engines(names: Option<&[String]>) -> Result<Vec<&'static Engine>, Error> {
