@@ -340,6 +340,15 @@ impl Claim {
         job.finished(range.len());
     }
 
+    /// How a worker elsewhere finds the code: the same for all parts of the job. `same_program` says whether the workers run
+    /// this very build.
+    ///
+    /// # Errors
+    /// [`TaskError::Rejected`] if such a worker cannot run the job; [`TaskError::Codec`] if the reduction does not serialise.
+    pub fn call(&self, same_program: bool) -> Result<Call, TaskError> {
+        self.job().body.call(same_program)
+    }
+
     /// Encodes the parts for a worker elsewhere and records which shared values they name. The claim stays whole, so that
     /// it can be sent again.
     ///
