@@ -17,7 +17,10 @@ pub(crate) struct Failures {
 
 impl Failures {
     pub(crate) fn new() -> Self {
-        Failures { lowest: AtomicU64::new(u64::MAX), first: Mutex::new(None) }
+        Failures {
+            lowest: AtomicU64::new(u64::MAX),
+            first: Mutex::new(None),
+        }
     }
 
     pub(crate) fn record(&self, index: u64, error: TaskError) {

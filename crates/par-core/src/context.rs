@@ -23,7 +23,10 @@ pub struct CancelFlag {
 impl CancelFlag {
     /// A flag that also counts as raised once `deadline` has passed.
     pub fn new(deadline: Option<Instant>) -> Self {
-        CancelFlag { raised: AtomicBool::new(false), deadline }
+        CancelFlag {
+            raised: AtomicBool::new(false),
+            deadline,
+        }
     }
 
     /// Raises the flag.
@@ -68,9 +71,16 @@ pub struct WorkerGuard {
 /// Makes this thread worker `index` of `engine` until the guard is dropped. Engines call it on their worker threads.
 #[must_use]
 pub fn enter_worker(index: usize, engine: Weak<dyn Engine>) -> WorkerGuard {
-    let worker = Rc::new(Worker { index, engine, locals: RefCell::default() });
+    let worker = Rc::new(Worker {
+        index,
+        engine,
+        locals: RefCell::default(),
+    });
     let before = WORKER.with(|slot| slot.replace(Some(worker)));
-    WorkerGuard { before, _here: PhantomData }
+    WorkerGuard {
+        before,
+        _here: PhantomData,
+    }
 }
 
 impl Drop for WorkerGuard {
@@ -90,7 +100,10 @@ pub struct TokenGuard {
 /// Puts `token` in force on this thread until the guard is dropped. Engines call it around tasks.
 #[must_use]
 pub fn push_token(token: Token) -> TokenGuard {
-    TokenGuard { before: TOKEN.with(|slot| slot.replace(Some(token))), _here: PhantomData }
+    TokenGuard {
+        before: TOKEN.with(|slot| slot.replace(Some(token))),
+        _here: PhantomData,
+    }
 }
 
 impl Drop for TokenGuard {
@@ -109,7 +122,10 @@ pub struct NoBlockingGuard {
 /// Makes blocking waits an error on this thread until the guard is dropped (law 9).
 #[must_use]
 pub fn forbid_blocking() -> NoBlockingGuard {
-    NoBlockingGuard { before: NO_BLOCKING.replace(true), _here: PhantomData }
+    NoBlockingGuard {
+        before: NO_BLOCKING.replace(true),
+        _here: PhantomData,
+    }
 }
 
 impl Drop for NoBlockingGuard {
@@ -121,7 +137,8 @@ impl Drop for NoBlockingGuard {
 pub(crate) fn may_block() -> Result<(), TaskError> {
     if NO_BLOCKING.get() {
         return Err(TaskError::Rejected(
-            "a blocking wait inside async code would stall its runtime; use .await on the handle instead".to_owned(),
+            "a blocking wait inside async code would stall its runtime; use .await on the handle instead"
+                .to_owned(),
         ));
     }
     Ok(())
@@ -166,7 +183,11 @@ pub fn cancelled() -> bool {
 /// # Errors
 /// [`TaskError::Cancelled`] if the token of the task is up.
 pub fn check_cancelled() -> Result<(), TaskError> {
-    if cancelled() { Err(TaskError::Cancelled) } else { Ok(()) }
+    if cancelled() {
+        Err(TaskError::Cancelled)
+    } else {
+        Ok(())
+    }
 }
 
 /// State of this worker, made by `init` the first time and kept until the worker ends; one value a type and worker.
@@ -189,7 +210,10 @@ pub fn with_local<T: 'static, R>(init: impl FnOnce() -> T, f: impl FnOnce(&mut T
     let taken = worker.locals.borrow_mut().insert(key, Box::new(Busy));
     let mut value: Box<T> = match taken.map(|any| any.downcast::<T>()) {
         Some(Ok(value)) => value,
-        Some(Err(_)) => panic!("worker-local state of type {} is already in use", std::any::type_name::<T>()),
+        Some(Err(_)) => panic!(
+            "worker-local state of type {} is already in use",
+            std::any::type_name::<T>()
+        ),
         None => {
             // Should `init` panic, the next caller starts afresh.
             let reset = Reset { worker: &worker, key };
@@ -223,6 +247,8 @@ impl Drop for Reset<'_> {
 /// Whether this thread is a worker of `engine`.
 pub(crate) fn is_worker_of(engine: &Arc<dyn Engine>) -> bool {
     WORKER.with(|slot| {
-        slot.borrow().as_ref().is_some_and(|worker| std::ptr::addr_eq(worker.engine.as_ptr(), Arc::as_ptr(engine)))
+        slot.borrow()
+            .as_ref()
+            .is_some_and(|worker| std::ptr::addr_eq(worker.engine.as_ptr(), Arc::as_ptr(engine)))
     })
 }

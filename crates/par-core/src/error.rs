@@ -102,7 +102,11 @@ impl TaskError {
             }
             next = cause.source();
         }
-        TaskError::Failed(Failure { type_name, message: boxed.to_string(), chain })
+        TaskError::Failed(Failure {
+            type_name,
+            message: boxed.to_string(),
+            chain,
+        })
     }
 }
 
@@ -161,7 +165,9 @@ pub enum StartError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// Two tasks have the same name.
-    #[error("two tasks are named {name:?}: one in {first}, one in {second}; give one of them another with #[task(name = \"...\")]")]
+    #[error(
+        "two tasks are named {name:?}: one in {first}, one in {second}; give one of them another with #[task(name = \"...\")]"
+    )]
     Duplicate {
         /// The name that both claim.
         name: String,

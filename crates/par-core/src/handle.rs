@@ -50,7 +50,11 @@ pub struct Handle<O: 'static> {
 
 impl<O: 'static> Handle<O> {
     pub(crate) fn new(job: Arc<Job<dyn Outcome<O>>>, engine: Arc<dyn Engine>) -> Self {
-        Handle { job, engine, waker: None }
+        Handle {
+            job,
+            engine,
+            waker: None,
+        }
     }
 
     pub(crate) fn plain(&self) -> Arc<Job> {
@@ -130,7 +134,10 @@ impl<O: 'static> Handle<O> {
         if let Some(error) = self.job.core.ended_early.lock().clone() {
             return Err(error);
         }
-        self.job.body.take().unwrap_or_else(|| Err(TaskError::Rejected("the outcome was taken before".to_owned())))
+        self.job
+            .body
+            .take()
+            .unwrap_or_else(|| Err(TaskError::Rejected("the outcome was taken before".to_owned())))
     }
 }
 
@@ -174,7 +181,11 @@ impl<O: 'static> fmt::Debug for Handle<O> {
 }
 
 /// Waits for a job as laws 9 and 12 say; whether it is done.
-pub(crate) fn wait_for(job: &Arc<Job>, engine: &Arc<dyn Engine>, deadline: Option<Instant>) -> Result<bool, TaskError> {
+pub(crate) fn wait_for(
+    job: &Arc<Job>,
+    engine: &Arc<dyn Engine>,
+    deadline: Option<Instant>,
+) -> Result<bool, TaskError> {
     if job.is_done() {
         return Ok(true);
     }
@@ -249,7 +260,10 @@ pub fn wait_any<O: 'static>(handles: &mut Vec<Handle<O>>, deadline: Option<Insta
         handle.on_done(move || signal.complete());
     }
     signal.wait(deadline);
-    handles.iter().position(Handle::is_done).map(|done| handles.swap_remove(done))
+    handles
+        .iter()
+        .position(Handle::is_done)
+        .map(|done| handles.swap_remove(done))
 }
 
 /// The outcomes of the handles as their tasks end, each with the place of its handle.
@@ -275,7 +289,11 @@ pub fn as_completed<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) ->
             });
         }
     }
-    AsCompleted { left: handles.len(), handles, arrived }
+    AsCompleted {
+        left: handles.len(),
+        handles,
+        arrived,
+    }
 }
 
 #[derive(Default)]

@@ -199,7 +199,9 @@ impl<B: ?Sized + Body> Job<B> {
     /// The error of a job whose deadline has passed.
     pub(crate) fn timed_out(&self) -> TaskError {
         let limit = self.core.limit.map_or(Duration::ZERO, |(_, limit)| limit);
-        TaskError::TimedOut { limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) }
+        TaskError::TimedOut {
+            limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Ends all unclaimed parts as cancelled and raises the token for the claimed ones.
@@ -261,10 +263,23 @@ impl Job {
             let range = self.core.schedule.next(who)?;
             let late = self.past_deadline();
             if !late && !self.body.moot(&range) {
-                return Some(Claim { job: Some(Arc::clone(self)), range, attempts: 0, begun: false });
+                return Some(Claim {
+                    job: Arc::clone(self),
+                    range,
+                    attempts: 0,
+                    begun: false,
+                    ended: false,
+                });
             }
             let count = range.len();
-            self.body.fail(range, if late { self.timed_out() } else { TaskError::Cancelled });
+            self.body.fail(
+                range,
+                if late {
+                    self.timed_out()
+                } else {
+                    TaskError::Cancelled
+                },
+            );
             self.finished(count);
         }
     }
@@ -292,17 +307,18 @@ impl<B: ?Sized + Body> fmt::Debug for Job<B> {
 /// A range of parts that one worker, or one attempt of an engine, owns. See the rules at the top of this module.
 #[must_use = "a claim that is dropped reports its parts as lost"]
 pub struct Claim {
-    /// Taken when the claim ends.
-    job: Option<Arc<Job>>,
+    job: Arc<Job>,
     range: Range<usize>,
     attempts: u32,
     begun: bool,
+    /// Whether the parts were ended; what is dropped before that is lost.
+    ended: bool,
 }
 
 impl Claim {
     /// The job that the parts belong to.
     pub fn job(&self) -> &Arc<Job> {
-        self.job.as_ref().expect("present until the claim ends")
+        &self.job
     }
 
     /// The parts, as indexes into the job.
@@ -323,19 +339,27 @@ impl Claim {
         }
         let rest = middle..self.range.end;
         self.range.end = middle;
-        Some(Claim { job: self.job.clone(), range: rest, attempts: self.attempts, begun: self.begun })
+        Some(Claim {
+            job: Arc::clone(&self.job),
+            range: rest,
+            attempts: self.attempts,
+            begun: self.begun,
+            ended: false,
+        })
     }
 
     /// Runs the parts on this thread, typed and in place, under the job's token.
     pub fn run(mut self) {
-        let Some(job) = self.job.take() else { return };
-        let range = self.range.clone();
-        let observed = job.core.observers.begin(&job, &range);
-        let token = context::push_token(Token::Job(Arc::clone(&job)));
+        self.ended = true;
+        let (job, range) = (&self.job, self.range.clone());
+        let observed = job.core.observers.begin(job, &range);
+        let token = context::push_token(Token::Job(Arc::clone(job)));
         job.body.run(range.clone());
         drop(token);
         if let Some(started) = observed {
-            job.core.observers.end(&job, &range, context::worker_index(), started, started.elapsed());
+            job.core
+                .observers
+                .end(job, &range, context::worker_index(), started, started.elapsed());
         }
         job.finished(range.len());
     }
@@ -378,10 +402,13 @@ impl Claim {
 
     /// Ends the parts with the reply of a worker, which took `took` from `started` on.
     pub fn complete(mut self, reply: &[u8], worker: usize, started: Instant, took: Duration) {
-        let Some(job) = self.job.take() else { return };
+        self.ended = true;
+        let job = &self.job;
         job.body.complete(self.range.clone(), reply);
         if job.core.observers.any() {
-            job.core.observers.end(&job, &self.range, Some(worker), started, took);
+            job.core
+                .observers
+                .end(job, &self.range, Some(worker), started, took);
         }
         job.finished(self.range.len());
     }
@@ -401,33 +428,43 @@ impl Claim {
         let error = if job.core.cancelled.load(Ordering::Relaxed) {
             TaskError::Cancelled
         } else {
-            TaskError::Lost { attempts: self.attempts, maybe_ran: self.begun, reason: reason.to_owned() }
+            TaskError::Lost {
+                attempts: self.attempts,
+                maybe_ran: self.begun,
+                reason: reason.to_owned(),
+            }
         };
         self.end_with(error);
         None
     }
 
     fn end_with(&mut self, error: TaskError) {
-        if let Some(job) = self.job.take() {
-            job.core.observers.emit(|| Event::Failed { job: job.id(), parts: self.range.clone(), error: error.clone() });
-            job.body.fail(self.range.clone(), error);
-            job.finished(self.range.len());
-        }
+        self.ended = true;
+        let job = &self.job;
+        job.core.observers.emit(|| Event::Failed {
+            job: job.id(),
+            parts: self.range.clone(),
+            error: error.clone(),
+        });
+        job.body.fail(self.range.clone(), error);
+        job.finished(self.range.len());
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.end_with(TaskError::Lost {
-            attempts: self.attempts,
-            maybe_ran: self.begun,
-            reason: "the engine let go of it".to_owned(),
-        });
+        if !self.ended {
+            self.end_with(TaskError::Lost {
+                attempts: self.attempts,
+                maybe_ran: self.begun,
+                reason: "the engine let go of it".to_owned(),
+            });
+        }
     }
 }
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Claim({:?}, {:?})", self.job.as_ref().map(|job| job.id()), self.range)
+        write!(f, "Claim({:?}, {:?})", self.job.id(), self.range)
     }
 }

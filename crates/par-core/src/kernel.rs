@@ -25,8 +25,14 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
         match Self::by_name() {
             Some(call) => Ok(call),
             None if same_program => {
-                let code = Code::Entry { offset: entry::offset_of::<Items<Self>>(), data: self.to_data() };
-                Ok(Call { code, all_outcomes: false })
+                let code = Code::Entry {
+                    offset: entry::offset_of::<Items<Self>>(),
+                    data: self.to_data(),
+                };
+                Ok(Call {
+                    code,
+                    all_outcomes: false,
+                })
             }
             None => Err(TaskError::Rejected(format!(
                 "{} has no name by which the workers of this engine could find it; make it a #[task]",
@@ -111,10 +117,14 @@ impl<I: Data, O: Data> Kernel for OfFn<I, O> {
         Ok((self.0)(input))
     }
     fn to_data(&self) -> Vec<u8> {
-        entry::distance(self.0 as *const () as usize).to_le_bytes().to_vec()
+        entry::distance(self.0 as *const () as usize)
+            .to_le_bytes()
+            .to_vec()
     }
     fn from_data(data: &[u8]) -> Result<Self, TaskError> {
-        let bytes = data.try_into().map_err(|_| TaskError::Rejected("a function is 8 bytes".to_owned()))?;
+        let bytes = data
+            .try_into()
+            .map_err(|_| TaskError::Rejected("a function is 8 bytes".to_owned()))?;
         let address = entry::resolve_code(u64::from_le_bytes(bytes)).map_err(TaskError::Rejected)?;
         // SAFETY: this code is the entry of `OfFn<I, O>`, found in a message whose sender runs the same build and made the
         // distance, in `to_data` above, from a function of exactly this type; it lies in the program's code, as checked.

@@ -50,8 +50,8 @@ mod wait;
 pub mod wire;
 
 pub use context::{
-    CancelFlag, NoBlockingGuard, Token, TokenGuard, WorkerGuard, cancelled, check_cancelled, current, enter_worker,
-    forbid_blocking, push_token, with_local, worker_index,
+    CancelFlag, NoBlockingGuard, Token, TokenGuard, WorkerGuard, cancelled, check_cancelled, current,
+    enter_worker, forbid_blocking, push_token, with_local, worker_index,
 };
 pub use engine::{Capabilities, Info, Shutdown, ShutdownReport};
 pub use entry::build_id;

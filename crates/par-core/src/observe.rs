@@ -139,7 +139,11 @@ impl Observers {
     pub(crate) fn begin<B: ?Sized + Body>(&self, job: &Job<B>, parts: &Range<usize>) -> Option<Instant> {
         self.any().then(|| {
             let worker = crate::context::worker_index();
-            self.emit(|| Event::Started { job: job.id(), parts: parts.clone(), worker });
+            self.emit(|| Event::Started {
+                job: job.id(),
+                parts: parts.clone(),
+                worker,
+            });
             Instant::now()
         })
     }
@@ -152,6 +156,13 @@ impl Observers {
         started: Instant,
         took: Duration,
     ) {
-        self.emit(|| Event::Finished { job: job.id(), name: job.name(), parts: parts.clone(), worker, started, took });
+        self.emit(|| Event::Finished {
+            job: job.id(),
+            name: job.name(),
+            parts: parts.clone(),
+            worker,
+            started,
+            took,
+        });
     }
 }

@@ -36,7 +36,10 @@ pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
-        TaskError::Panicked(Panic { message: text_of(payload.as_ref()), location: LOCATION.take() })
+        TaskError::Panicked(Panic {
+            message: text_of(payload.as_ref()),
+            location: LOCATION.take(),
+        })
     })
 }
 
@@ -57,7 +60,9 @@ mod tests {
     #[test]
     fn a_panic_keeps_its_message_and_location() {
         let number = 5;
-        let Err(TaskError::Panicked(panic)) = catch(|| panic!("number {number}")) else { panic!("no panic") };
+        let Err(TaskError::Panicked(panic)) = catch(|| panic!("number {number}")) else {
+            panic!("no panic")
+        };
         assert_eq!(panic.message, "number 5");
         let location = panic.location.expect("location");
         assert!(location.contains("panics.rs:"), "{location}");

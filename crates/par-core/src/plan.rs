@@ -173,28 +173,56 @@ pub(crate) struct Schedule {
 
 enum Kind {
     Dynamic(AtomicUsize),
-    Guided { next: AtomicUsize, workers: usize },
+    Guided {
+        next: AtomicUsize,
+        workers: usize,
+    },
     /// Number of chunks that each worker has taken of its own: chunks w, w + workers, ...
     Cyclic(Box<[AtomicUsize]>),
     /// What is left of each worker's block; stolen from by the others where `steal` says so.
-    Blocks { blocks: Mutex<Vec<Range<usize>>>, steal: bool },
-    Groups { top: AtomicUsize, groups: Box<[Mutex<Range<usize>>]> },
+    Blocks {
+        blocks: Mutex<Vec<Range<usize>>>,
+        steal: bool,
+    },
+    Groups {
+        top: AtomicUsize,
+        groups: Box<[Mutex<Range<usize>>]>,
+    },
 }
 
 impl Schedule {
     /// A schedule of one part.
     pub(crate) fn single() -> Self {
-        Schedule { parts: 1, chunk: 1, kind: Kind::Dynamic(AtomicUsize::new(0)) }
+        Schedule {
+            parts: 1,
+            chunk: 1,
+            kind: Kind::Dynamic(AtomicUsize::new(0)),
+        }
     }
 
     pub(crate) fn new(plan: &Plan, parts: usize, chunk: usize, workers: usize) -> Self {
         let workers = workers.max(1);
-        let blocks = || Mutex::new((0..workers).map(|w| parts * w / workers..parts * (w + 1) / workers).collect());
+        let blocks = || {
+            Mutex::new(
+                (0..workers)
+                    .map(|w| parts * w / workers..parts * (w + 1) / workers)
+                    .collect(),
+            )
+        };
         let kind = match (plan.mapping, plan.chunk) {
-            (Mapping::Dynamic, ChunkPlan::Guided(_)) => Kind::Guided { next: AtomicUsize::new(0), workers },
+            (Mapping::Dynamic, ChunkPlan::Guided(_)) => Kind::Guided {
+                next: AtomicUsize::new(0),
+                workers,
+            },
             (Mapping::Dynamic, _) => Kind::Dynamic(AtomicUsize::new(0)),
-            (Mapping::StaticBlock, _) => Kind::Blocks { blocks: blocks(), steal: false },
-            (Mapping::Stealing, _) => Kind::Blocks { blocks: blocks(), steal: true },
+            (Mapping::StaticBlock, _) => Kind::Blocks {
+                blocks: blocks(),
+                steal: false,
+            },
+            (Mapping::Stealing, _) => Kind::Blocks {
+                blocks: blocks(),
+                steal: true,
+            },
             (Mapping::Cyclic, _) => Kind::Cyclic((0..workers).map(|_| AtomicUsize::new(0)).collect()),
             (Mapping::Hierarchical { groups }, _) => Kind::Groups {
                 top: AtomicUsize::new(0),
@@ -231,8 +259,8 @@ impl Schedule {
                 take_front(&mut blocks[index], self.chunk)
             }
             Kind::Groups { top, groups } => match who {
-                Claimant::Worker(w) => self.from_group(top, &groups[w % groups.len()]),
-                Claimant::Any => groups.iter().find_map(|group| self.from_group(top, group)),
+                Claimant::Worker(w) => self.deal_group(top, &groups[w % groups.len()]),
+                Claimant::Any => groups.iter().find_map(|group| self.deal_group(top, group)),
             },
         }
     }
@@ -249,7 +277,9 @@ impl Schedule {
                     .sum()
             }
             Kind::Blocks { blocks, .. } => blocks.lock().iter().map(Range::len).sum(),
-            Kind::Groups { top, groups } => rest(top) + groups.iter().map(|group| group.lock().len()).sum::<usize>(),
+            Kind::Groups { top, groups } => {
+                rest(top) + groups.iter().map(|group| group.lock().len()).sum::<usize>()
+            }
         }
     }
 
@@ -264,7 +294,8 @@ impl Schedule {
 
     fn cyclic(&self, taken: &[AtomicUsize], worker: usize) -> Option<Range<usize>> {
         let turn = &taken[worker];
-        let start_of = |turn: usize| (turn.checked_mul(taken.len())?.checked_add(worker)?).checked_mul(self.chunk);
+        let start_of =
+            |turn: usize| (turn.checked_mul(taken.len())?.checked_add(worker)?).checked_mul(self.chunk);
         start_of(turn.load(Ordering::Relaxed)).filter(|start| *start < self.parts)?;
         let start = start_of(turn.fetch_add(1, Ordering::AcqRel))?;
         (start < self.parts).then(|| start..self.parts.min(start.saturating_add(self.chunk)))
@@ -278,7 +309,7 @@ impl Schedule {
             .sum()
     }
 
-    fn from_group(&self, top: &AtomicUsize, group: &Mutex<Range<usize>>) -> Option<Range<usize>> {
+    fn deal_group(&self, top: &AtomicUsize, group: &Mutex<Range<usize>>) -> Option<Range<usize>> {
         let mut rest = group.lock();
         if rest.is_empty() {
             *rest = self.advance(top, self.chunk.saturating_mul(8))?;
@@ -339,7 +370,10 @@ mod tests {
                         }
                         worker = (worker + 1) % 3;
                     }
-                    assert!(seen.iter().all(|count| *count == 1), "{mapping:?} {chunk:?} {parts}: {seen:?}");
+                    assert!(
+                        seen.iter().all(|count| *count == 1),
+                        "{mapping:?} {chunk:?} {parts}: {seen:?}"
+                    );
                 }
             }
         }
@@ -360,7 +394,13 @@ mod tests {
 
     #[test]
     fn a_chunk_of_zero_is_refused_with_a_reason() {
-        let error = Plan::default().chunk(ChunkPlan::Fixed(0)).check().expect_err("zero");
-        assert_eq!(error.to_string(), "task was rejected: the chunk size of the plan must be at least 1, got 0");
+        let error = Plan::default()
+            .chunk(ChunkPlan::Fixed(0))
+            .check()
+            .expect_err("zero");
+        assert_eq!(
+            error.to_string(),
+            "task was rejected: the chunk size of the plan must be at least 1, got 0"
+        );
     }
 }

@@ -61,7 +61,11 @@ struct Owner(Arc<dyn Engine>);
 impl Drop for Owner {
     fn drop(&mut self) {
         // Somebody who unwinds wants to get out, not to wait for work whose results nobody will read.
-        let how = if std::thread::panicking() { Shutdown::CancelPending } else { Shutdown::Drain };
+        let how = if std::thread::panicking() {
+            Shutdown::CancelPending
+        } else {
+            Shutdown::Drain
+        };
         self.0.shutdown(how, None);
     }
 }
@@ -79,7 +83,10 @@ impl<E: ?Sized + Engine> Clone for Pool<E> {
 
 impl<E: ?Sized + Engine> fmt::Debug for Pool<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("info", &self.info()).field("plan", &self.plan).finish()
+        f.debug_struct("Pool")
+            .field("info", &self.info())
+            .field("plan", &self.plan)
+            .finish()
     }
 }
 
@@ -113,19 +120,34 @@ impl<E: Engine> Pool<E> {
     /// A pool on an engine that runs already. The last clone that is dropped shuts it down.
     pub fn from_engine(engine: Arc<E>) -> Self {
         let erased: Arc<dyn Engine> = Arc::clone(&engine) as _;
-        Pool { engine, owner: Some(Arc::new(Owner(Arc::clone(&erased)))), erased, plan: Plan::default() }
+        Pool {
+            engine,
+            owner: Some(Arc::new(Owner(Arc::clone(&erased)))),
+            erased,
+            plan: Plan::default(),
+        }
     }
 
     /// The same pool with its engine's type erased.
     pub fn into_any(self) -> AnyPool {
-        Pool { engine: Arc::clone(&self.erased), erased: self.erased, plan: self.plan, owner: self.owner }
+        Pool {
+            engine: Arc::clone(&self.erased),
+            erased: self.erased,
+            plan: self.plan,
+            owner: self.owner,
+        }
     }
 }
 
 impl AnyPool {
     /// The pool of a worker of `engine`.
     pub(crate) fn of_worker(engine: Arc<dyn Engine>) -> Self {
-        Pool { erased: Arc::clone(&engine), engine, plan: Plan::default(), owner: None }
+        Pool {
+            erased: Arc::clone(&engine),
+            engine,
+            plan: Plan::default(),
+            owner: None,
+        }
     }
 }
 
@@ -203,14 +225,18 @@ impl<E: ?Sized + Engine> Pool<E> {
     /// [`TaskError::Rejected`] if the pool is shut down, [`TaskError::Broken`] if it is past its restart budget.
     #[doc(alias = "apply_async")]
     pub fn submit<T: Task>(&self, input: T::Input) -> Result<Handle<T::Output>, TaskError> {
-        self.start_single(OfTask::<T>::new(), input, Room::Wait).map_err(|e| e.reason.into())
+        self.start_single(OfTask::<T>::new(), input, Room::Wait)
+            .map_err(|e| e.reason.into())
     }
 
     /// As [`submit`](Pool::submit), but never waits for room.
     ///
     /// # Errors
     /// [`TrySubmitError`] hands the input back and says why: full, shut down, broken.
-    pub fn try_submit<T: Task>(&self, input: T::Input) -> Result<Handle<T::Output>, TrySubmitError<T::Input>> {
+    pub fn try_submit<T: Task>(
+        &self,
+        input: T::Input,
+    ) -> Result<Handle<T::Output>, TrySubmitError<T::Input>> {
         self.start_single(OfTask::<T>::new(), input, Room::Now)
     }
 
@@ -218,7 +244,11 @@ impl<E: ?Sized + Engine> Pool<E> {
     ///
     /// # Errors
     /// The failure of the first, or else of the second; both have ended by then.
-    pub fn join<A: Task, B: Task>(&self, a: A::Input, b: B::Input) -> Result<(A::Output, B::Output), TaskError> {
+    pub fn join<A: Task, B: Task>(
+        &self,
+        a: A::Input,
+        b: B::Input,
+    ) -> Result<(A::Output, B::Output), TaskError> {
         let a = self.submit::<A>(a)?;
         let b = self.submit::<B>(b);
         // Both have ended before this returns, whatever happened to either.
@@ -234,7 +264,10 @@ impl<E: ?Sized + Engine> Pool<E> {
         room: Room,
     ) -> Result<Handle<K::Out>, TrySubmitError<K::In>> {
         if let Err(error) = self.plan.check() {
-            return Err(TrySubmitError { input, reason: Refused::Unfit(error) });
+            return Err(TrySubmitError {
+                input,
+                reason: Refused::Unfit(error),
+            });
         }
         let spec = Spec::new(K::NAME, K::IDEMPOTENT, &self.plan, self.engine.observers());
         let job = Job::new(spec, 1, Schedule::single(), SingleBody::new(kernel, input));
@@ -243,10 +276,16 @@ impl<E: ?Sized + Engine> Pool<E> {
             return match job.body.take_input() {
                 Some(input) => Err(TrySubmitError { input, reason }),
                 // The engine took it after all, and refused too late: the handle says how it ended.
-                None => Ok(Handle::new(job as Arc<Job<dyn Outcome<K::Out>>>, Arc::clone(&self.erased))),
+                None => Ok(Handle::new(
+                    job as Arc<Job<dyn Outcome<K::Out>>>,
+                    Arc::clone(&self.erased),
+                )),
             };
         }
-        Ok(Handle::new(job as Arc<Job<dyn Outcome<K::Out>>>, Arc::clone(&self.erased)))
+        Ok(Handle::new(
+            job as Arc<Job<dyn Outcome<K::Out>>>,
+            Arc::clone(&self.erased),
+        ))
     }
 
     fn hand_over(&self, job: &Arc<Job>, room: Room) -> Result<(), Refused> {
@@ -254,14 +293,21 @@ impl<E: ?Sized + Engine> Pool<E> {
             && let Err(error) = crate::context::may_block()
         {
             // In async code a full queue must not stop the runtime.
-            return self.engine.submit(Arc::clone(job), Room::Now).map_err(|refused| match refused {
-                Refused::Full => Refused::Unfit(error),
-                other => other,
-            });
+            return self
+                .engine
+                .submit(Arc::clone(job), Room::Now)
+                .map_err(|refused| match refused {
+                    Refused::Full => Refused::Unfit(error),
+                    other => other,
+                });
         }
         timer::watch(job, &self.erased);
         let observers = self.engine.observers();
-        observers.emit(|| Event::Submitted { job: job.id(), name: job.name(), parts: job.parts() });
+        observers.emit(|| Event::Submitted {
+            job: job.id(),
+            name: job.name(),
+            parts: job.parts(),
+        });
         self.engine.submit(Arc::clone(job), room)
     }
 
@@ -294,7 +340,12 @@ impl<E: ?Sized + SameProgram> Pool<E> {
     ///
     /// # Errors
     /// As [`submit`](Pool::submit).
-    pub fn submit_fn<I: Data, O: Data>(&self, input: I, function: fn(I) -> O) -> Result<Handle<O>, TaskError> {
-        self.start_single(OfFn(function), input, Room::Wait).map_err(|e| e.reason.into())
+    pub fn submit_fn<I: Data, O: Data>(
+        &self,
+        input: I,
+        function: fn(I) -> O,
+    ) -> Result<Handle<O>, TaskError> {
+        self.start_single(OfFn(function), input, Room::Wait)
+            .map_err(|e| e.reason.into())
     }
 }

@@ -65,7 +65,9 @@ fn index() -> &'static Index {
     INDEX.get_or_init(|| build(TASKS.iter()))
 }
 
-fn build<'a>(entries: impl Iterator<Item = &'a TaskEntry>) -> Result<HashMap<&'static str, &'a TaskEntry>, RegistryError> {
+fn build<'a>(
+    entries: impl Iterator<Item = &'a TaskEntry>,
+) -> Result<HashMap<&'static str, &'a TaskEntry>, RegistryError> {
     let mut map: HashMap<&'static str, &TaskEntry> = HashMap::new();
     for entry in entries {
         if let Some(other) = map.insert(entry.name, entry) {
@@ -95,7 +97,10 @@ pub fn check() -> Result<(), RegistryError> {
 /// [`RegistryError::Unknown`] lists what is known; [`RegistryError::Duplicate`] as in [`check`].
 pub fn find(name: &str) -> Result<&'static TaskEntry, RegistryError> {
     let index = index().as_ref().map_err(Clone::clone)?;
-    index.get(name).copied().ok_or_else(|| RegistryError::Unknown { name: name.to_owned(), known: names() })
+    index.get(name).copied().ok_or_else(|| RegistryError::Unknown {
+        name: name.to_owned(),
+        known: names(),
+    })
 }
 
 /// The names of all tasks linked into this program, sorted.

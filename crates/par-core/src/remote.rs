@@ -31,7 +31,13 @@ pub(crate) enum Code {
 impl Call {
     pub(crate) fn to_task<T: Task>() -> Self {
         let signature = signature_of::<T>().text().to_owned();
-        Call { code: Code::Task { name: T::NAME.to_owned(), signature }, all_outcomes: false }
+        Call {
+            code: Code::Task {
+                name: T::NAME.to_owned(),
+                signature,
+            },
+            all_outcomes: false,
+        }
     }
 
     /// The name of the task, where it is called by name.
@@ -94,14 +100,27 @@ impl Prepared {
                 }
                 (found.run, Vec::new())
             }
-            Code::Entry { offset, data } => (entry::resolve(*offset).map_err(TaskError::Rejected)?, data.clone()),
+            Code::Entry { offset, data } => (
+                entry::resolve(*offset).map_err(TaskError::Rejected)?,
+                data.clone(),
+            ),
         };
-        Ok(Prepared { run, data, all_outcomes: call.all_outcomes })
+        Ok(Prepared {
+            run,
+            data,
+            all_outcomes: call.all_outcomes,
+        })
     }
 
     /// Runs the items and appends the reply to `reply`. The caller has put a token in force.
     pub fn run(&self, part: Part, input: &[u8], reply: &mut Vec<u8>) {
-        (self.run)(&mut Run { data: &self.data, part, input, all_outcomes: self.all_outcomes, reply });
+        (self.run)(&mut Run {
+            data: &self.data,
+            part,
+            input,
+            all_outcomes: self.all_outcomes,
+            reply,
+        });
     }
 }
 
@@ -120,7 +139,8 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 
 fn decode_error(bytes: &mut &[u8]) -> TaskError {
-    wire::decode(bytes).unwrap_or_else(|e| TaskError::Codec(format!("the error of the task was not readable: {e}")))
+    wire::decode(bytes)
+        .unwrap_or_else(|e| TaskError::Codec(format!("the error of the task was not readable: {e}")))
 }
 
 /// The loop of a worker over the items of a task.
@@ -187,10 +207,12 @@ pub(crate) fn next_outcome<O: Data>(reply: &mut &[u8]) -> Option<Result<O, TaskE
 }
 
 /// Splits the form byte from a reply.
-pub(crate) fn form<'a>(reply: &'a [u8], expected: u8) -> Result<&'a [u8], TaskError> {
+pub(crate) fn form(reply: &[u8], expected: u8) -> Result<&[u8], TaskError> {
     match reply.split_first() {
         Some((&form, rest)) if form == expected => Ok(rest),
-        Some((form, _)) => Err(TaskError::Codec(format!("reply: form {expected} expected, got {form}"))),
+        Some((form, _)) => Err(TaskError::Codec(format!(
+            "reply: form {expected} expected, got {form}"
+        ))),
         None => Err(TaskError::Codec("reply: it is empty".to_owned())),
     }
 }

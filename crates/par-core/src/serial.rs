@@ -1,7 +1,9 @@
 //! The reference engine: runs each job on the caller's thread before `submit` returns.
 
 use crate::context;
-use crate::engine::{Capabilities, Common, Engine, Info, Launch, Refused, Room, SameProgram, Shutdown, ShutdownReport};
+use crate::engine::{
+    Capabilities, Common, Engine, Info, Launch, Refused, Room, SameProgram, Shutdown, ShutdownReport,
+};
 use crate::error::StartError;
 use crate::job::Job;
 use crate::observe::Observers;
@@ -38,7 +40,10 @@ impl Launch for Serial {
     fn launch(common: Common, (): ()) -> Result<Arc<Self>, StartError> {
         if common.workers != 1 {
             let reason = format!("the serial engine has 1 worker, got {}", common.workers);
-            return Err(StartError::Option { option: "workers", reason });
+            return Err(StartError::Option {
+                option: "workers",
+                reason,
+            });
         }
         let engine = Arc::new_cyclic(|me| Serial {
             me: Weak::clone(me),
@@ -49,7 +54,9 @@ impl Launch for Serial {
             observers: Observers::default(),
         });
         let _worker = context::enter_worker(0, engine.me.clone());
-        engine.initialize().map_err(|error| StartError::Initializer { worker: 0, error })?;
+        engine
+            .initialize()
+            .map_err(|error| StartError::Initializer { worker: 0, error })?;
         Ok(engine)
     }
 }
@@ -69,8 +76,17 @@ impl Serial {
 
 impl Engine for Serial {
     fn info(&self) -> Info {
-        let capabilities = Capabilities { same_program: true, inline: true, placement: false, ..Capabilities::default() };
-        Info { name: "serial", workers: 1, capabilities }
+        let capabilities = Capabilities {
+            same_program: true,
+            inline: true,
+            placement: false,
+            ..Capabilities::default()
+        };
+        Info {
+            name: "serial",
+            workers: 1,
+            capabilities,
+        }
     }
 
     fn submit(&self, job: Arc<Job>, _: Room) -> Result<(), Refused> {
@@ -93,7 +109,10 @@ impl Engine for Serial {
 
     fn shutdown(&self, _: Shutdown, _: Option<Duration>) -> ShutdownReport {
         self.closed.store(true, Ordering::Release);
-        ShutdownReport { ran: self.ran.load(Ordering::Relaxed), ..ShutdownReport::default() }
+        ShutdownReport {
+            ran: self.ran.load(Ordering::Relaxed),
+            ..ShutdownReport::default()
+        }
     }
 }
 

@@ -29,7 +29,10 @@ impl ShareId {
         static PROCESS: OnceLock<u64> = OnceLock::new();
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let process = *PROCESS.get_or_init(|| RandomState::new().hash_one(std::process::id()));
-        ShareId { process, number: NEXT.fetch_add(1, Ordering::Relaxed) }
+        ShareId {
+            process,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
     }
 }
 
@@ -53,7 +56,9 @@ struct Inner<T> {
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Shared { inner: Arc::clone(&self.inner) }
+        Shared {
+            inner: Arc::clone(&self.inner),
+        }
     }
 }
 
@@ -98,7 +103,9 @@ impl<T: Data + Sync> AnyShare for Inner<T> {
         if let Some(bytes) = self.bytes.get() {
             return Ok(Arc::clone(bytes));
         }
-        let made: Arc<[u8]> = wire::to_bytes(&self.value).map_err(|e| TaskError::Codec(e.to_string()))?.into();
+        let made: Arc<[u8]> = wire::to_bytes(&self.value)
+            .map_err(|e| TaskError::Codec(e.to_string()))?
+            .into();
         Ok(Arc::clone(self.bytes.get_or_init(|| made)))
     }
 }
@@ -108,10 +115,14 @@ enum Entry {
     /// The value lives here: it was shared from here, or decoded here before.
     Live(Weak<dyn Any + Send + Sync>),
     /// The bytes came from elsewhere, and stay until they are evicted; with the value once somebody decoded it.
-    Received { bytes: Arc<[u8]>, value: Option<Arc<dyn Any + Send + Sync>> },
+    Received {
+        bytes: Arc<[u8]>,
+        value: Option<Arc<dyn Any + Send + Sync>>,
+    },
 }
 
-static STORE: Mutex<std::collections::BTreeMap<ShareId, Entry>> = Mutex::new(std::collections::BTreeMap::new());
+static STORE: Mutex<std::collections::BTreeMap<ShareId, Entry>> =
+    Mutex::new(std::collections::BTreeMap::new());
 
 impl<T: Data + Sync> Shared<T> {
     pub(crate) fn check_encodes(&self) -> Result<(), TaskError> {
@@ -119,16 +130,28 @@ impl<T: Data + Sync> Shared<T> {
     }
 }
 
-pub(crate) fn share<T: Data + Sync>(value: T, on_drop: impl Fn(ShareId) + Send + Sync + 'static) -> Shared<T> {
-    let inner = Arc::new(Inner { id: ShareId::next(), value, bytes: OnceLock::new(), on_drop: Some(Box::new(on_drop)) });
-    let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Any + Send + Sync>));
+pub(crate) fn share<T: Data + Sync>(
+    value: T,
+    on_drop: impl Fn(ShareId) + Send + Sync + 'static,
+) -> Shared<T> {
+    let inner = Arc::new(Inner {
+        id: ShareId::next(),
+        value,
+        bytes: OnceLock::new(),
+        on_drop: Some(Box::new(on_drop)),
+    });
+    let weak: Weak<dyn Any + Send + Sync> =
+        Arc::downgrade(&(Arc::clone(&inner) as Arc<dyn Any + Send + Sync>));
     STORE.lock().insert(inner.id, Entry::Live(weak));
     Shared { inner }
 }
 
 /// Keeps the bytes of a shared value that came from elsewhere, for the tasks that will name it. Workers call it.
 pub fn receive(id: ShareId, bytes: Vec<u8>) {
-    STORE.lock().entry(id).or_insert_with(|| Entry::Received { bytes: bytes.into(), value: None });
+    STORE.lock().entry(id).or_insert_with(|| Entry::Received {
+        bytes: bytes.into(),
+        value: None,
+    });
 }
 
 /// Whether this process has the value.
@@ -181,7 +204,8 @@ impl<T: Data + Sync> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         RECORDING.with_borrow_mut(|slot| {
             if let Some(seen) = slot {
-                seen.entry(self.inner.id).or_insert_with(|| Arc::clone(&self.inner) as Arc<dyn AnyShare>);
+                seen.entry(self.inner.id)
+                    .or_insert_with(|| Arc::clone(&self.inner) as Arc<dyn AnyShare>);
             }
         });
         self.inner.id.serialize(serializer)
@@ -205,13 +229,23 @@ fn find<T: Data + Sync>(id: ShareId) -> Result<Shared<T>, String> {
     let bytes = match STORE.lock().get(&id) {
         None => return Err(missing()),
         Some(Entry::Live(weak)) => return weak.upgrade().ok_or_else(missing).and_then(typed),
-        Some(Entry::Received { value: Some(value), .. }) => return typed(Arc::clone(value)),
+        Some(Entry::Received {
+            value: Some(value), ..
+        }) => return typed(Arc::clone(value)),
         Some(Entry::Received { bytes, value: None }) => Arc::clone(bytes),
     };
     // Decoded outside the lock: it may be long, and may name shared values itself.
     let value: T = wire::from_bytes(&bytes).map_err(|e| format!("shared value {id}: {e}"))?;
     let bytes_cell = OnceLock::from(bytes);
-    let inner = Arc::new(Inner { id: ShareId { process: id.process, number: id.number }, value, bytes: bytes_cell, on_drop: None });
+    let inner = Arc::new(Inner {
+        id: ShareId {
+            process: id.process,
+            number: id.number,
+        },
+        value,
+        bytes: bytes_cell,
+        on_drop: None,
+    });
     if let Some(Entry::Received { value, .. }) = STORE.lock().get_mut(&id) {
         // Two tasks may have decoded it at once; the first is kept.
         let kept = value.get_or_insert_with(|| Arc::clone(&inner) as Arc<dyn Any + Send + Sync>);

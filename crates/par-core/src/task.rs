@@ -65,5 +65,8 @@ pub fn signature_of<T: Task>() -> &'static Signature {
     }
     let made = signature::describe_task::<T::Input, T::Output>(T::PARAMS);
     // One leak per task type and program: the set of types is finite.
-    cache.write().entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(made)))
+    cache
+        .write()
+        .entry(TypeId::of::<T>())
+        .or_insert_with(|| Box::leak(Box::new(made)))
 }

@@ -38,8 +38,10 @@ struct Clock {
     sooner: Condvar,
 }
 
-static CLOCK: std::sync::LazyLock<Clock> =
-    std::sync::LazyLock::new(|| Clock { alarms: Mutex::default(), sooner: Condvar::new() });
+static CLOCK: std::sync::LazyLock<Clock> = std::sync::LazyLock::new(|| Clock {
+    alarms: Mutex::default(),
+    sooner: Condvar::new(),
+});
 
 /// Ends `job` as timed out when its deadline comes, if it has one.
 pub(crate) fn watch(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
@@ -53,7 +55,12 @@ pub(crate) fn watch(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
     alarms.1 += 1;
     let number = alarms.1;
     let first = alarms.0.peek().is_none_or(|Reverse(next)| at < next.at);
-    alarms.0.push(Reverse(Alarm { at, number, job: Arc::downgrade(job), engine: Arc::downgrade(engine) }));
+    alarms.0.push(Reverse(Alarm {
+        at,
+        number,
+        job: Arc::downgrade(job),
+        engine: Arc::downgrade(engine),
+    }));
     drop(alarms);
     if first {
         CLOCK.sooner.notify_one();

@@ -28,7 +28,10 @@ pub(crate) struct Completion {
 
 impl Completion {
     pub(crate) fn new() -> Self {
-        Completion { done: AtomicBool::new(false), waiters: Mutex::new(Waiters::default()) }
+        Completion {
+            done: AtomicBool::new(false),
+            waiters: Mutex::new(Waiters::default()),
+        }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -86,7 +89,10 @@ impl Completion {
             }
             if deadline.is_some_and(|at| Instant::now() >= at) {
                 let me = thread::current().id();
-                self.waiters.lock().list.retain(|w| !matches!(w, Waiter::Thread(t) if t.id() == me));
+                self.waiters
+                    .lock()
+                    .list
+                    .retain(|w| !matches!(w, Waiter::Thread(t) if t.id() == me));
                 return self.is_done();
             }
         }
@@ -117,7 +123,10 @@ impl Completion {
 
     /// Forgets the waker under `key`.
     pub(crate) fn unregister(&self, key: u64) {
-        self.waiters.lock().list.retain(|waiter| !matches!(waiter, Waiter::Task(k, _) if *k == key));
+        self.waiters
+            .lock()
+            .list
+            .retain(|waiter| !matches!(waiter, Waiter::Task(k, _) if *k == key));
     }
 
     /// Calls `call` when the bit turns on, on the thread that turns it; at once if it is on.

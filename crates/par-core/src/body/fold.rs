@@ -60,15 +60,24 @@ pub(crate) fn fold_range<O, R: Reduction<O>>(
         }
         if body > 0 {
             let items = (0..body * leaf).map(|_| step());
-            pieces.push(Piece::Nodes(try_aligned_nodes(reduction, leaf as usize, head / leaf, items)?));
+            pieces.push(Piece::Nodes(try_aligned_nodes(
+                reduction,
+                leaf as usize,
+                head / leaf,
+                items,
+            )?));
         }
         let tail = end - head - body * leaf;
         if tail > 0 {
-            pieces.push(Piece::Values((0..tail).map(|_| step()).collect::<Result<Vec<O>, TaskError>>()?));
+            pieces.push(Piece::Values(
+                (0..tail).map(|_| step()).collect::<Result<Vec<O>, TaskError>>()?,
+            ));
         }
         Ok(pieces)
     });
-    result.and_then(|pieces| pieces).map_err(|error| (index.get(), error))
+    result
+        .and_then(|pieces| pieces)
+        .map_err(|error| (index.get(), error))
 }
 
 /// Puts the pieces of a whole input together, in order, whatever order they come in.
@@ -86,7 +95,14 @@ pub(crate) struct Gather<O, R: Reduction<O>> {
 
 impl<O, R: Reduction<O>> Gather<O, R> {
     pub(crate) fn new(reduction: R, leaf: usize) -> Self {
-        Gather { reduction, leaf: leaf as u64, next: 0, counter: Counter::new(), open: None, waiting: BTreeMap::new() }
+        Gather {
+            reduction,
+            leaf: leaf as u64,
+            next: 0,
+            counter: Counter::new(),
+            open: None,
+            waiting: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, first: u64, count: u64, pieces: Pieces<O, R>) -> Result<(), TaskError> {
@@ -118,7 +134,8 @@ impl<O, R: Reduction<O>> Gather<O, R> {
                     let acc = reduction.fold(acc, value, index);
                     index += 1;
                     if index.is_multiple_of(self.leaf) {
-                        self.counter.push_leaf(acc, |left, right| reduction.combine(left, right));
+                        self.counter
+                            .push_leaf(acc, |left, right| reduction.combine(left, right));
                     } else {
                         self.open = Some(acc);
                     }
@@ -130,16 +147,22 @@ impl<O, R: Reduction<O>> Gather<O, R> {
 
     /// Items in the open leaf when a run of pieces begins at `next`.
     fn filled(&self) -> u64 {
-        if self.open.is_some() { self.next % self.leaf } else { 0 }
+        if self.open.is_some() {
+            self.next % self.leaf
+        } else {
+            0
+        }
     }
 
     pub(crate) fn finish(mut self) -> R::Output {
         let reduction = &self.reduction;
         if let Some(acc) = self.open.take() {
-            self.counter.push_leaf(acc, |left, right| reduction.combine(left, right));
+            self.counter
+                .push_leaf(acc, |left, right| reduction.combine(left, right));
         }
         let acc = self.counter.finish(|left, right| reduction.combine(left, right));
-        self.reduction.finish(acc.unwrap_or_else(|| self.reduction.identity()))
+        self.reduction
+            .finish(acc.unwrap_or_else(|| self.reduction.identity()))
     }
 }
 
@@ -170,7 +193,15 @@ impl<K: Kernel, R: Reduction<K::Out>> FoldBody<K, R> {
         state: Arc<FoldState<K::Out, R>>,
     ) -> Self {
         let inputs = Slots::full(inputs);
-        FoldBody { kernel, reduction, leaf: leaf as u64, first, inputs, state, folded_there: AtomicBool::new(false) }
+        FoldBody {
+            kernel,
+            reduction,
+            leaf: leaf as u64,
+            first,
+            inputs,
+            state,
+            folded_there: AtomicBool::new(false),
+        }
     }
 
     fn settle(&self, first: u64, count: u64, pieces: Result<Pieces<K::Out, R>, (u64, TaskError)>) {
@@ -205,11 +236,18 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
         if !same_program {
             return self.kernel.call_for(false);
         }
-        let reduction = wire::to_bytes(&self.reduction).map_err(|e| TaskError::Codec(format!("reduction: {e}")))?;
+        let reduction =
+            wire::to_bytes(&self.reduction).map_err(|e| TaskError::Codec(format!("reduction: {e}")))?;
         let data = wire::to_bytes(&(self.kernel.to_data(), reduction, self.leaf))
             .map_err(|e| TaskError::Codec(format!("reduction: {e}")))?;
         self.folded_there.store(true, Ordering::Relaxed);
-        Ok(Call { code: Code::Entry { offset: entry::offset_of::<Folding<K, R>>(), data }, all_outcomes: false })
+        Ok(Call {
+            code: Code::Entry {
+                offset: entry::offset_of::<Folding<K, R>>(),
+                data,
+            },
+            all_outcomes: false,
+        })
     }
 
     fn encode(&self, range: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
@@ -217,7 +255,10 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
             // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
             encode_item(unsafe { self.inputs.peek(part) }, out)?;
         }
-        Ok(Part { first: self.first + range.start as u64, items: range.len() as u64 })
+        Ok(Part {
+            first: self.first + range.start as u64,
+            items: range.len() as u64,
+        })
     }
 
     fn complete(&self, range: Range<usize>, reply: &[u8]) {
@@ -264,18 +305,21 @@ impl<K: Kernel, R: Reduction<K::Out>> HasRun for Folding<K, R> {
 fn run_folding<K: Kernel, R: Reduction<K::Out>>(run: &mut Run<'_>) {
     run.reply.push(remote::PIECES);
     let part = run.part;
-    let pieces = read_data::<K, R>(run.data).map_err(|error| (part.first, error)).and_then(|(kernel, reduction, leaf)| {
-        let mut input = run.input;
-        fold_range(&reduction, leaf, part.first, part.items, || {
-            crate::context::check_cancelled()?;
-            let item = wire::decode(&mut input).map_err(|e| TaskError::Codec(format!("input: {e}")))?;
-            kernel.call(item)
-        })
-    });
+    let pieces = read_data::<K, R>(run.data)
+        .map_err(|error| (part.first, error))
+        .and_then(|(kernel, reduction, leaf)| {
+            let mut input = run.input;
+            fold_range(&reduction, leaf, part.first, part.items, || {
+                crate::context::check_cancelled()?;
+                let item = wire::decode(&mut input).map_err(|e| TaskError::Codec(format!("input: {e}")))?;
+                kernel.call(item)
+            })
+        });
     let start = run.reply.len();
     if let Err(error) = wire::encode(&pieces, run.reply) {
         run.reply.truncate(start);
-        let failure: Result<Pieces<K::Out, R>, _> = Err((part.first, TaskError::Codec(format!("output: {error}"))));
+        let failure: Result<Pieces<K::Out, R>, _> =
+            Err((part.first, TaskError::Codec(format!("output: {error}"))));
         // Texts and numbers always encode; should that change, the reader sees a short reply.
         let _ = wire::encode(&failure, run.reply);
     }
@@ -284,5 +328,9 @@ fn run_folding<K: Kernel, R: Reduction<K::Out>>(run: &mut Run<'_>) {
 fn read_data<K: Kernel, R: Reduction<K::Out>>(data: &[u8]) -> Result<(K, R, u64), TaskError> {
     let codec = |e: wire::WireError| TaskError::Codec(format!("reduction: {e}"));
     let (kernel, reduction, leaf): (Vec<u8>, Vec<u8>, u64) = wire::from_bytes(data).map_err(codec)?;
-    Ok((K::from_data(&kernel)?, wire::from_bytes(&reduction).map_err(codec)?, leaf.max(1)))
+    Ok((
+        K::from_data(&kernel)?,
+        wire::from_bytes(&reduction).map_err(codec)?,
+        leaf.max(1),
+    ))
 }

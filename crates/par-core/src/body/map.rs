@@ -88,7 +88,10 @@ impl<K: Kernel> Body for MapBody<K> {
             // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
             encode_item(unsafe { self.inputs.peek(part) }, out)?;
         }
-        Ok(Part { first: self.index(range.start), items: range.len() as u64 })
+        Ok(Part {
+            first: self.index(range.start),
+            items: range.len() as u64,
+        })
     }
 
     fn complete(&self, range: Range<usize>, reply: &[u8]) {

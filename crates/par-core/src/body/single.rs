@@ -24,7 +24,12 @@ pub(crate) struct SingleBody<K: Kernel> {
 
 impl<K: Kernel> SingleBody<K> {
     pub(crate) fn new(kernel: K, input: K::In) -> Self {
-        SingleBody { kernel, input: Mutex::new(Some(input)), outcome: Mutex::new(None), failure: Mutex::new(None) }
+        SingleBody {
+            kernel,
+            input: Mutex::new(Some(input)),
+            outcome: Mutex::new(None),
+            failure: Mutex::new(None),
+        }
     }
 
     /// The input of a job that was never claimed.

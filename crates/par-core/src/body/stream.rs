@@ -24,7 +24,10 @@ pub(crate) struct Arrivals<O> {
 
 impl<O> Arrivals<O> {
     pub(crate) fn new() -> Self {
-        Arrivals { queue: Mutex::new(VecDeque::new()), came: Condvar::new() }
+        Arrivals {
+            queue: Mutex::new(VecDeque::new()),
+            came: Condvar::new(),
+        }
     }
 
     fn put(&self, batch: impl Iterator<Item = Indexed<O>>) {
@@ -65,7 +68,13 @@ pub(crate) struct StreamBody<K: Kernel> {
 
 impl<K: Kernel> StreamBody<K> {
     pub(crate) fn new(kernel: K, first: u64, inputs: Vec<K::In>, arrivals: Arc<Arrivals<K::Out>>) -> Self {
-        StreamBody { kernel, first, inputs: Slots::full(inputs), arrivals, failures: Failures::new() }
+        StreamBody {
+            kernel,
+            first,
+            inputs: Slots::full(inputs),
+            arrivals,
+            failures: Failures::new(),
+        }
     }
 
     fn put(&self, batch: Vec<Indexed<K::Out>>) {
@@ -98,7 +107,10 @@ impl<K: Kernel> Body for StreamBody<K> {
             // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
             encode_item(unsafe { self.inputs.peek(part) }, out)?;
         }
-        Ok(Part { first: self.first + range.start as u64, items: range.len() as u64 })
+        Ok(Part {
+            first: self.first + range.start as u64,
+            items: range.len() as u64,
+        })
     }
 
     fn complete(&self, range: Range<usize>, reply: &[u8]) {
@@ -123,7 +135,11 @@ impl<K: Kernel> Body for StreamBody<K> {
     fn fail(&self, range: Range<usize>, error: TaskError) {
         // SAFETY: the claim ends here and its inputs were never taken.
         unsafe { self.inputs.clear(range.clone()) };
-        self.put(range.map(|part| (self.first + part as u64, Err(error.clone()))).collect());
+        self.put(
+            range
+                .map(|part| (self.first + part as u64, Err(error.clone())))
+                .collect(),
+        );
     }
 
     fn failure(&self) -> Option<TaskError> {

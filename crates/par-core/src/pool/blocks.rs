@@ -22,7 +22,12 @@ impl<I: Iterator> Blocks<I> {
         let owning = std::mem::needs_drop::<I::Item>();
         let most = if owning { OWNING_ITEMS } else { BLOCK_ITEMS };
         let largest = largest.clamp(1, most.min((BLOCK_BYTES / item).max(1)));
-        Blocks { items, next: 0, size: first.clamp(1, largest), largest }
+        Blocks {
+            items,
+            next: 0,
+            size: first.clamp(1, largest),
+            largest,
+        }
     }
 
     /// Allows one block for all items, where they are known to be few bytes.
@@ -30,7 +35,9 @@ impl<I: Iterator> Blocks<I> {
         if let (low, Some(high)) = self.items.size_hint()
             && low == high
             && !std::mem::needs_drop::<I::Item>()
-            && low.checked_mul(size_of::<I::Item>()).is_some_and(|bytes| bytes <= WHOLE_BYTES)
+            && low
+                .checked_mul(size_of::<I::Item>())
+                .is_some_and(|bytes| bytes <= WHOLE_BYTES)
         {
             self.size = usize::MAX;
         }
@@ -78,7 +85,23 @@ mod tests {
 
     #[test]
     fn plain_data_of_known_length_is_one_block_and_an_endless_iterator_is_not() {
-        assert_eq!(Blocks::new(0..100_000u64, 4, 100).whole_if_flat().next().expect("some").1.len(), 100_000);
-        assert_eq!(Blocks::new(0u64.., 4, 100).whole_if_flat().next().expect("some").1.len(), 4);
+        assert_eq!(
+            Blocks::new(0..100_000u64, 4, 100)
+                .whole_if_flat()
+                .next()
+                .expect("some")
+                .1
+                .len(),
+            100_000
+        );
+        assert_eq!(
+            Blocks::new(0u64.., 4, 100)
+                .whole_if_flat()
+                .next()
+                .expect("some")
+                .1
+                .len(),
+            4
+        );
     }
 }

@@ -41,13 +41,18 @@ impl Body for BorrowedBody {
         }
     }
     fn call(&self, _: bool) -> Result<Call, TaskError> {
-        Err(TaskError::Rejected("a closure that borrows cannot cross to another process".to_owned()))
+        Err(TaskError::Rejected(
+            "a closure that borrows cannot cross to another process".to_owned(),
+        ))
     }
     fn encode(&self, _: Range<usize>, _: &mut Vec<u8>) -> Result<Part, TaskError> {
         self.call(false).map(|_| Part { first: 0, items: 0 })
     }
     fn complete(&self, range: Range<usize>, _: &[u8]) {
-        self.fail(range, TaskError::Rejected("a closure that borrows has no reply".to_owned()));
+        self.fail(
+            range,
+            TaskError::Rejected("a closure that borrows has no reply".to_owned()),
+        );
     }
     fn fail(&self, range: Range<usize>, error: TaskError) {
         self.failures.record(range.start as u64, error);
@@ -98,7 +103,15 @@ impl<E: Borrowing> Pool<E> {
         };
         let mut spec = Spec::new(name, false, &self.plan, self.engine.observers());
         spec.timeout = None;
-        let job = Job::new(spec, parts, schedule, BorrowedBody { run, failures: Failures::new() });
+        let job = Job::new(
+            spec,
+            parts,
+            schedule,
+            BorrowedBody {
+                run,
+                failures: Failures::new(),
+            },
+        );
         let joined = Joined(self, Arc::clone(&job));
         self.start(&(Arc::clone(&job) as Arc<Job<dyn Body>>));
         drop(joined);
@@ -131,7 +144,10 @@ impl<E: Borrowing> Pool<E> {
         let outputs = Slots::empty(slice.len());
         let written = Mutex::new(Vec::new());
         let result = self.run_borrowed("map_slice", slice.len(), self.schedule(slice.len()), &|range| {
-            let done = Written { list: &written, range: range.start..range.start };
+            let done = Written {
+                list: &written,
+                range: range.start..range.start,
+            };
             for_range(range, done, |index, done| {
                 // SAFETY: claims hold disjoint ranges, and each slot is written once.
                 unsafe { outputs.put(index, function(&slice[index])) };
@@ -165,9 +181,15 @@ impl<E: Borrowing> Pool<E> {
             let (first, count) = (range.start as u64, range.len() as u64);
             let mut items = slice[range].iter();
             let pieces = fold_range(&reduction, leaf as u64, first, count, || {
-                items.next().copied().ok_or_else(|| TaskError::Rejected("the slice ended early".to_owned()))
+                items
+                    .next()
+                    .copied()
+                    .ok_or_else(|| TaskError::Rejected("the slice ended early".to_owned()))
             })?;
-            gather.lock().push(first, count, pieces).map_err(|error| (first, error))
+            gather
+                .lock()
+                .push(first, count, pieces)
+                .map_err(|error| (first, error))
         })?;
         panics::catch(|| gather.into_inner().finish()).map_err(|error| MapError { index: 0, error })
     }
@@ -183,12 +205,17 @@ impl<E: Borrowing> Pool<E> {
         function: impl Fn(&mut T) + Sync,
     ) -> Result<(), SliceError> {
         let elements = Elements::new(slice);
-        self.run_borrowed("for_each_mut", elements.len, self.schedule(elements.len), &|range| {
-            for_range(range, (), |index, ()| {
-                // SAFETY: claims hold disjoint ranges within the slice, which this call borrows exclusively.
-                function(unsafe { &mut elements.range(index..index + 1)[0] });
-            })
-        })
+        self.run_borrowed(
+            "for_each_mut",
+            elements.len,
+            self.schedule(elements.len),
+            &|range| {
+                for_range(range, (), |index, ()| {
+                    // SAFETY: claims hold disjoint ranges within the slice, which this call borrows exclusively.
+                    function(unsafe { &mut elements.range(index..index + 1)[0] });
+                })
+            },
+        )
     }
 
     /// Cuts a slice into chunks of `size` elements and calls `function` with the number of each and exclusive access to it.
@@ -213,7 +240,9 @@ impl<E: Borrowing> Pool<E> {
             for_range(range, (), |chunk, ()| {
                 let start = chunk * size;
                 // SAFETY: as above; chunks are disjoint.
-                function(chunk, unsafe { elements.range(start..elements.len.min(start + size)) });
+                function(chunk, unsafe {
+                    elements.range(start..elements.len.min(start + size))
+                });
             })
         })
     }
@@ -240,12 +269,19 @@ impl<E: Borrowing> Pool<E> {
             let _joined = ScopeEnd(&scope);
             body(&scope)
         };
-        scope.failures.get().map_or(Ok(result), |failure| Err(failure.error))
+        scope
+            .failures
+            .get()
+            .map_or(Ok(result), |failure| Err(failure.error))
     }
 }
 
 /// Calls `step` for each index of a range; a panic becomes the failure of that index.
-fn for_range<S>(range: Range<usize>, mut state: S, mut step: impl FnMut(usize, &mut S)) -> Result<(), (u64, TaskError)> {
+fn for_range<S>(
+    range: Range<usize>,
+    mut state: S,
+    mut step: impl FnMut(usize, &mut S),
+) -> Result<(), (u64, TaskError)> {
     let mut at = range.start;
     panics::catch(|| {
         for index in range {
@@ -280,14 +316,22 @@ unsafe impl<T: Send> Sync for Elements<'_, T> {}
 
 impl<'a, T> Elements<'a, T> {
     fn new(slice: &'a mut [T]) -> Self {
-        Elements { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+        Elements {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            slice: PhantomData,
+        }
     }
 
     /// # Safety
     /// No two references to the same element live at the same time.
     #[allow(clippy::mut_from_ref, reason = "disjoint parts, by the caller's promise")]
     unsafe fn range(&self, range: Range<usize>) -> &mut [T] {
-        assert!(range.start <= range.end && range.end <= self.len, "range {range:?} of {}", self.len);
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "range {range:?} of {}",
+            self.len
+        );
         // SAFETY: in bounds by the assertion, unshared by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
@@ -310,9 +354,14 @@ impl<'scope, E: Borrowing> BorrowScope<'scope, '_, E> {
         // SAFETY: only the lifetime changes. The scope's end waits for the job before anything of 'scope ends, and a
         // borrowing job is done only when its claim has ended, that is, when the closure was called or dropped.
         let closure = unsafe {
-            std::mem::transmute::<Box<dyn FnOnce() + Send + 'scope>, Box<dyn FnOnce() + Send + 'static>>(closure)
+            std::mem::transmute::<Box<dyn FnOnce() + Send + 'scope>, Box<dyn FnOnce() + Send + 'static>>(
+                closure,
+            )
         };
-        let body = ClosureBody { closure: Mutex::new(Some(closure)), failures: Arc::clone(&self.failures) };
+        let body = ClosureBody {
+            closure: Mutex::new(Some(closure)),
+            failures: Arc::clone(&self.failures),
+        };
         let mut spec = Spec::new("scope_with", false, &self.pool.plan, self.pool.engine.observers());
         spec.timeout = None;
         let job: Arc<Job> = Job::new(spec, 1, Schedule::single(), body) as Arc<Job<dyn Body>>;
@@ -357,13 +406,18 @@ impl Body for ClosureBody {
         }
     }
     fn call(&self, _: bool) -> Result<Call, TaskError> {
-        Err(TaskError::Rejected("a closure that borrows cannot cross to another process".to_owned()))
+        Err(TaskError::Rejected(
+            "a closure that borrows cannot cross to another process".to_owned(),
+        ))
     }
     fn encode(&self, _: Range<usize>, _: &mut Vec<u8>) -> Result<Part, TaskError> {
         self.call(false).map(|_| Part { first: 0, items: 0 })
     }
     fn complete(&self, range: Range<usize>, _: &[u8]) {
-        self.fail(range, TaskError::Rejected("a closure that borrows has no reply".to_owned()));
+        self.fail(
+            range,
+            TaskError::Rejected("a closure that borrows has no reply".to_owned()),
+        );
     }
     fn fail(&self, _: Range<usize>, error: TaskError) {
         let closure = self.closure.lock().take();

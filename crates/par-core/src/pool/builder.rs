@@ -27,8 +27,17 @@ pub struct Builder<E: Launch> {
 impl<E: Launch> Builder<E> {
     pub(super) fn new() -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let common = Common { workers, queue: 1024, initializer: None, restarts: 64 };
-        Builder { common, options: E::Options::default(), bad: None }
+        let common = Common {
+            workers,
+            queue: 1024,
+            initializer: None,
+            restarts: 64,
+        };
+        Builder {
+            common,
+            options: E::Options::default(),
+            bad: None,
+        }
     }
 
     /// Sets the number of workers; by default one for each core.
@@ -53,7 +62,12 @@ impl<E: Launch> Builder<E> {
     #[doc(alias = "initargs")]
     pub fn initializer<T: Task>(mut self, input: T::Input) -> Self {
         match wire::to_bytes(&input) {
-            Ok(input) => self.common.initializer = Some(Initializer { call: Call::to_task::<T>(), input }),
+            Ok(input) => {
+                self.common.initializer = Some(Initializer {
+                    call: Call::to_task::<T>(),
+                    input,
+                })
+            }
             Err(error) => self.bad = Some(TaskError::Codec(format!("input of the initialiser: {error}"))),
         }
         self
@@ -74,10 +88,16 @@ impl<E: Launch> Builder<E> {
             return Err(StartError::Workers(0));
         }
         if self.common.queue == 0 {
-            return Err(StartError::Option { option: "queue", reason: "at least 1 job must fit, got 0".to_owned() });
+            return Err(StartError::Option {
+                option: "queue",
+                reason: "at least 1 job must fit, got 0".to_owned(),
+            });
         }
         if let Some(error) = self.bad {
-            return Err(StartError::Option { option: "initializer", reason: error.to_string() });
+            return Err(StartError::Option {
+                option: "initializer",
+                reason: error.to_string(),
+            });
         }
         registry::check()?;
         Ok(Pool::from_engine(E::launch(self.common, self.options)?))

@@ -97,8 +97,12 @@ impl<E: ?Sized + Engine> Pool<E> {
             gather: Mutex::new(Gather::new(reduction.clone(), leaf)),
             failures: Failures::new(),
         });
-        let mut blocks = Blocks::new(items.into_iter(), 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
-        let mut running = Running { pool: self, jobs: VecDeque::new() };
+        let mut blocks =
+            Blocks::new(items.into_iter(), 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
+        let mut running = Running {
+            pool: self,
+            jobs: VecDeque::new(),
+        };
         loop {
             while running.jobs.len() < BLOCKS_AHEAD
                 && let Some((first, block)) = blocks.next()
@@ -110,7 +114,9 @@ impl<E: ?Sized + Engine> Pool<E> {
                 self.start(&(Arc::clone(&job) as Arc<Job<dyn Body>>));
                 running.jobs.push_back((first, job));
             }
-            let Some((first, job)) = running.jobs.front() else { break };
+            let Some((first, job)) = running.jobs.front() else {
+                break;
+            };
             let at = |error| MapError { index: *first, error };
             wait_for(&(Arc::clone(job) as Arc<Job<dyn Body>>), &self.erased, None).map_err(at)?;
             if let Some(error) = job.core.ended_early.lock().clone() {

@@ -20,7 +20,10 @@ impl<E: ?Sized + Engine> Pool<E> {
     ///
     /// # Errors
     /// [`MapError`] with the lowest index of those that failed. Items after it may or may not have run.
-    pub fn map<T: Task>(&self, items: impl IntoIterator<Item = T::Input>) -> Result<Vec<T::Output>, MapError> {
+    pub fn map<T: Task>(
+        &self,
+        items: impl IntoIterator<Item = T::Input>,
+    ) -> Result<Vec<T::Output>, MapError> {
         self.run_map(OfTask::<T>::new(), items)
     }
 
@@ -32,7 +35,10 @@ impl<E: ?Sized + Engine> Pool<E> {
         &self,
         items: impl IntoIterator<Item = T::Input>,
     ) -> Result<Vec<Result<T::Output, TaskError>>, TaskError> {
-        Ok(self.map_ordered::<T, _>(items)?.map(|(_, outcome)| outcome).collect())
+        Ok(self
+            .map_ordered::<T, _>(items)?
+            .map(|(_, outcome)| outcome)
+            .collect())
     }
 
     fn run_map<K: Kernel>(
@@ -44,7 +50,10 @@ impl<E: ?Sized + Engine> Pool<E> {
         let items = items.into_iter();
         let known = items.size_hint().0;
         let mut blocks = Blocks::new(items, 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
-        let mut running = Running { pool: self, jobs: VecDeque::new() };
+        let mut running = Running {
+            pool: self,
+            jobs: VecDeque::new(),
+        };
         let mut all: Vec<K::Out> = Vec::new();
         loop {
             while running.jobs.len() < BLOCKS_AHEAD
@@ -56,7 +65,9 @@ impl<E: ?Sized + Engine> Pool<E> {
                 self.start(&(Arc::clone(&job) as Arc<Job<dyn Body>>));
                 running.jobs.push_back((first, job));
             }
-            let Some((first, job)) = running.jobs.front() else { return Ok(all) };
+            let Some((first, job)) = running.jobs.front() else {
+                return Ok(all);
+            };
             let at = |error| MapError { index: *first, error };
             wait_for(&(Arc::clone(job) as Arc<Job<dyn Body>>), &self.erased, None).map_err(at)?;
             if let Some(error) = job.core.ended_early.lock().clone() {

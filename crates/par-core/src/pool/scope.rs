@@ -52,7 +52,11 @@ impl<E: ?Sized + Engine> Pool<E> {
         body: impl FnOnce(&Scope<'_, E>) -> Result<R, TaskError>,
     ) -> Result<R, TaskError> {
         let limit = timeout.map(|limit| (Instant::now() + limit, limit));
-        let scope = Scope { pool: self, children: Arc::default(), limit };
+        let scope = Scope {
+            pool: self,
+            children: Arc::default(),
+            limit,
+        };
         // Its drop waits for the children, whether `body` returns or unwinds.
         let end = End(&scope);
         let result = body(&scope);
@@ -101,7 +105,11 @@ impl<E: ?Sized + Engine> Scope<'_, E> {
             children.jobs.retain(|child| !child.is_done());
             children.jobs.push(Arc::clone(&job));
         }
-        let (children, erased, weak) = (Arc::clone(&self.children), Arc::downgrade(&self.pool.erased), Arc::downgrade(&job));
+        let (children, erased, weak) = (
+            Arc::clone(&self.children),
+            Arc::downgrade(&self.pool.erased),
+            Arc::downgrade(&job),
+        );
         handle.on_done(move || {
             let Some(job) = weak.upgrade() else { return };
             let Some(error) = job.failure() else { return };
@@ -144,16 +152,28 @@ impl<E: ?Sized + Engine> Scope<'_, E> {
 
     fn wait_for_all(&self) {
         loop {
-            let next = self.children.lock().jobs.iter().find(|job| !job.is_done()).cloned();
+            let next = self
+                .children
+                .lock()
+                .jobs
+                .iter()
+                .find(|job| !job.is_done())
+                .cloned();
             let Some(job) = next else { return };
-            let until = self.limit.map(|(at, _)| at).filter(|at| *at > Instant::now() && !self.children.lock().closed);
+            let until = self
+                .limit
+                .map(|(at, _)| at)
+                .filter(|at| *at > Instant::now() && !self.children.lock().closed);
             match wait_for(&job, &self.pool.erased, until) {
                 Ok(true) => {}
                 Ok(false) => {
                     let limit = self.limit.map_or(Duration::ZERO, |(_, limit)| limit);
                     self.cancel_all();
                     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                    self.children.lock().failure.get_or_insert(TaskError::TimedOut { limit_ms });
+                    self.children
+                        .lock()
+                        .failure
+                        .get_or_insert(TaskError::TimedOut { limit_ms });
                 }
                 Err(_) => {
                     // In async code: the children must end before the borrow does, so this waits all the same.

@@ -63,7 +63,10 @@ impl<E: ?Sized + Engine> Pool<E> {
         self.plan.check()?;
         let window = self.plan.window_items().min(AHEAD);
         Ok(Stream {
-            running: Running { pool: self, jobs: VecDeque::new() },
+            running: Running {
+                pool: self,
+                jobs: VecDeque::new(),
+            },
             blocks: Blocks::new(items.into_iter(), 4, (window / BLOCKS_AHEAD).max(1)),
             window,
             ahead: 0,
@@ -157,7 +160,9 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
             // A worker of the same pool helps with these very items (law 9).
             let jobs = self.running.jobs.iter();
             let plain = jobs.map(|(_, job)| Arc::clone(job) as Arc<Job<dyn Body>>);
-            let claimed = plain.filter(|job| !job.is_done()).find_map(|job| job.claim(Claimant::Any));
+            let claimed = plain
+                .filter(|job| !job.is_done())
+                .find_map(|job| job.claim(Claimant::Any));
             match claimed {
                 Some(claim) => engine.run_inline(claim),
                 None => {
