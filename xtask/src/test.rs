@@ -56,13 +56,12 @@ const STEPS: &[(&str, Work)] = &[
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const FMT: &[&str] = &["fmt", "--all", "--check"];
 
-/// Without lock files: cargo would look up in the registry what `publish = false` keeps out of it.
+/// What `.cargo/config.toml` says about patches lets it find the crates that `publish = false` keeps out of the registry.
 const PACKAGE: &[&str] = &[
     "package",
     "--workspace",
     "--no-verify",
     "--allow-dirty",
-    "--exclude-lockfile",
     "--quiet",
 ];
 

@@ -42,7 +42,7 @@ fn merge(earlier: Counts, later: Counts) -> Counts {
 
 impl<E: ?Sized + par_core::engine::Engine> Runner for Pool<E> {
     fn pi(&self, blocks: u64) -> Result<u64, Error> {
-        Ok(coarse(self).map_reduce::<pi_block, _>(0..blocks, Sum)?)
+        Ok(self.map_reduce::<pi_block, _>(0..blocks, Sum)?)
     }
 
     fn mandelbrot(&self, view: View) -> Result<Vec<Vec<u32>>, Error> {
@@ -50,17 +50,14 @@ impl<E: ?Sized + par_core::engine::Engine> Runner for Pool<E> {
     }
 
     fn wordcount(&self, batches: &[Vec<String>]) -> Result<Counts, Error> {
-        Ok(coarse(self).map_reduce::<count_words, _>(batches.iter().cloned(), merge {})?)
+        // A leaf for each item: workers combine what they counted, and one table a claim comes back instead of one a batch.
+        let combining = self.with_plan(Plan::default().leaf(1));
+        Ok(combining.map_reduce::<count_words, _>(batches.iter().cloned(), merge {})?)
     }
 
     fn sum(&self, numbers: u64) -> Result<f64, Error> {
         Ok(self.map_reduce::<sum_value, _>(0..numbers, Sum)?)
     }
-}
-
-/// The pool with a leaf for each item: a worker claims whole leaves, and 1024 of these items would be nearly all of them.
-fn coarse<E: ?Sized + par_core::engine::Engine>(pool: &Pool<E>) -> Pool<E> {
-    pool.with_plan(Plan::default().leaf(1))
 }
 
 #[cfg(test)]
