@@ -141,6 +141,13 @@ fn a_counter_holds_one_node_a_level() {
 }
 
 #[test]
+fn a_first_leaf_beyond_all_inputs_does_not_panic() {
+    let nodes = aligned_nodes(&Sum, LEAF, u64::MAX, [1u64; 3000]);
+    assert_eq!(nodes.iter().map(|(_, sum)| sum).sum::<u64>(), 3000);
+    assert!(OrderedFold::new(Sum).push(u64::MAX, nodes).is_ok());
+}
+
+#[test]
 fn a_failing_item_stops_the_fold_at_once() {
     let mut taken = 0;
     let items = (0..10u64).map(|item| {

@@ -18,9 +18,70 @@ pub(super) struct Decoder<'de> {
     empty_items: u64,
 }
 
-impl de::Error for WireError {
+/// A varint of at most `BITS` bits: seven a byte, lowest first, the top bit says that more follow.
+macro_rules! varint {
+    ($name:ident, $type:ty) => {
+        #[inline]
+        fn $name<const BITS: usize>(&mut self) -> Result<$type, Fault> {
+            let longest = BITS.div_ceil(7);
+            let mut value = 0;
+            for (at, &byte) in self.bytes.iter().take(longest).enumerate() {
+                value |= <$type>::from(byte & 0x7f) << (7 * at);
+                if byte & 0x80 == 0 {
+                    if at + 1 == longest && byte >> (BITS - 7 * at) != 0 {
+                        return malformed("an integer has more bits than its type");
+                    }
+                    self.bytes = &self.bytes[at + 1..];
+                    return Ok(value);
+                }
+            }
+            if self.bytes.len() < longest {
+                return Err(truncated(self.bytes.len() as u64 + 1, self.bytes.len()));
+            }
+            malformed("an integer has more bits than its type")
+        }
+    };
+}
+
+/// A [`WireError`] in a box: small results keep the way of good bytes fast.
+#[derive(Debug)]
+pub(super) struct Fault(Box<WireError>);
+
+impl From<Fault> for WireError {
+    fn from(fault: Fault) -> Self {
+        *fault.0
+    }
+}
+
+#[cold]
+fn fault(error: WireError) -> Fault {
+    Fault(Box::new(error))
+}
+
+#[cold]
+fn truncated(needed: u64, left: usize) -> Fault {
+    fault(WireError::Truncated {
+        needed,
+        left: left as u64,
+    })
+}
+
+#[cold]
+fn malformed<T>(what: &'static str) -> Result<T, Fault> {
+    Err(fault(WireError::Malformed(what)))
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
     fn custom<M: std::fmt::Display>(message: M) -> Self {
-        WireError::Decode(message.to_string())
+        fault(WireError::Decode(message.to_string()))
     }
 }
 
@@ -39,88 +100,51 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    fn byte(&mut self) -> Result<u8, WireError> {
-        let (&first, rest) = self
-            .bytes
-            .split_first()
-            .ok_or(WireError::Truncated { needed: 1, left: 0 })?;
+    fn byte(&mut self) -> Result<u8, Fault> {
+        let (&first, rest) = self.bytes.split_first().ok_or_else(|| truncated(1, 0))?;
         self.bytes = rest;
         Ok(first)
     }
 
     #[inline]
-    fn take(&mut self, count: u64) -> Result<&'de [u8], WireError> {
+    fn take(&mut self, count: u64) -> Result<&'de [u8], Fault> {
         let left = self.bytes.len();
         let split = usize::try_from(count)
             .ok()
             .and_then(|count| self.bytes.split_at_checked(count));
-        let (taken, rest) = split.ok_or(WireError::Truncated {
-            needed: count,
-            left: left as u64,
-        })?;
+        let (taken, rest) = split.ok_or_else(|| truncated(count, left))?;
         self.bytes = rest;
         Ok(taken)
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let left = self.bytes.len() as u64;
-        let (taken, rest) = self.bytes.split_first_chunk::<N>().ok_or(WireError::Truncated {
-            needed: N as u64,
-            left,
-        })?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let left = self.bytes.len();
+        let split = self.bytes.split_first_chunk::<N>();
+        let (taken, rest) = split.ok_or_else(|| truncated(N as u64, left))?;
         self.bytes = rest;
         Ok(*taken)
     }
 
-    /// A varint of at most `BITS` bits: seven a byte, lowest first, the top bit says that more follow.
-    #[inline]
-    fn varint<const BITS: u32>(&mut self) -> Result<u128, WireError> {
-        let mut value = 0u128;
-        let mut shift = 0;
-        loop {
-            let byte = self.byte()?;
-            let part = u128::from(byte & 0x7f);
-            if shift >= BITS || (BITS - shift < 7 && part >> (BITS - shift) != 0) {
-                return Err(WireError::Malformed("an integer has more bits than its type"));
-            }
-            value |= part << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-            shift += 7;
-        }
-    }
-
-    /// As [`varint`](Self::varint), without 128-bit arithmetic on the way that nearly all integers take.
-    #[inline]
-    fn varint64<const BITS: u32>(&mut self) -> Result<u64, WireError> {
-        if let Some((&first, rest)) = self.bytes.split_first()
-            && first < 0x80
-        {
-            self.bytes = rest;
-            return Ok(u64::from(first));
-        }
-        // No truncation: BITS is at most 64.
-        self.varint::<BITS>().map(|value| value as u64)
-    }
+    varint!(varint64, u64);
+    varint!(varint128, u128);
 
     /// A length that must fit in what is left, for strings and bytes.
     #[inline]
-    fn block(&mut self) -> Result<&'de [u8], WireError> {
+    fn block(&mut self) -> Result<&'de [u8], Fault> {
         let length = self.varint64::<64>()?;
         self.take(length)
     }
 
-    fn text(&mut self) -> Result<&'de str, WireError> {
-        std::str::from_utf8(self.block()?).map_err(|_| WireError::Malformed("a text is not UTF-8"))
+    fn text(&mut self) -> Result<&'de str, Fault> {
+        std::str::from_utf8(self.block()?).or_else(|_| malformed("a text is not UTF-8"))
     }
 
     /// Runs `inner` one level deeper.
     #[inline]
-    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T, WireError>) -> Result<T, WireError> {
+    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         if self.depth == MAX_DEPTH {
-            return Err(WireError::Depth { limit: MAX_DEPTH });
+            return Err(fault(WireError::Depth { limit: MAX_DEPTH }));
         }
         self.depth += 1;
         let result = inner(self);
@@ -130,7 +154,7 @@ impl<'de> Decoder<'de> {
 
     /// The fields of a tuple or a struct: their number comes from the type.
     #[inline]
-    fn fields<V: Visitor<'de>>(&mut self, count: usize, visitor: V) -> Result<V::Value, WireError> {
+    fn fields<V: Visitor<'de>>(&mut self, count: usize, visitor: V) -> Result<V::Value, Fault> {
         self.deeper(|decoder| visitor.visit_seq(Fields { decoder, count }))
     }
 }
@@ -152,8 +176,8 @@ impl<'de> Items<'_, 'de> {
     #[inline]
     fn one<T>(
         &mut self,
-        read: impl FnOnce(&mut Decoder<'de>) -> Result<T, WireError>,
-    ) -> Result<Option<T>, WireError> {
+        read: impl FnOnce(&mut Decoder<'de>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
         if self.count == 0 {
             return Ok(None);
         }
@@ -167,10 +191,10 @@ impl<'de> Items<'_, 'de> {
             self.count > before as u64
         };
         if too_many {
-            return Err(WireError::Length {
+            return Err(fault(WireError::Length {
                 claimed: self.count,
                 left: before as u64,
-            });
+            }));
         }
         self.count -= 1;
         Ok(Some(value))
@@ -184,10 +208,10 @@ impl<'de> Items<'_, 'de> {
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'_, 'de> {
-    type Error = WireError;
+    type Error = Fault;
 
     #[inline]
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, WireError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         self.one(|decoder| seed.deserialize(decoder))
     }
 
@@ -197,13 +221,13 @@ impl<'de> de::SeqAccess<'de> for Items<'_, 'de> {
 }
 
 impl<'de> de::MapAccess<'de> for Items<'_, 'de> {
-    type Error = WireError;
+    type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, WireError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
         self.one(|decoder| seed.deserialize(decoder))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, WireError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         seed.deserialize(&mut *self.decoder)
     }
 
@@ -219,10 +243,10 @@ struct Fields<'a, 'de> {
 }
 
 impl<'de> de::SeqAccess<'de> for Fields<'_, 'de> {
-    type Error = WireError;
+    type Error = Fault;
 
     #[inline]
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, WireError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         if self.count == 0 {
             return Ok(None);
         }
@@ -236,29 +260,29 @@ impl<'de> de::SeqAccess<'de> for Fields<'_, 'de> {
 }
 
 impl<'de> de::EnumAccess<'de> for &mut Decoder<'de> {
-    type Error = WireError;
+    type Error = Fault;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), WireError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Fault> {
         // No truncation: the varint has at most 32 bits.
         let index = self.varint64::<32>()? as u32;
-        let value = seed.deserialize(IntoDeserializer::<WireError>::into_deserializer(index))?;
+        let value = seed.deserialize(IntoDeserializer::<Fault>::into_deserializer(index))?;
         Ok((value, self))
     }
 }
 
 impl<'de> de::VariantAccess<'de> for &mut Decoder<'de> {
-    type Error = WireError;
+    type Error = Fault;
 
-    fn unit_variant(self) -> Result<(), WireError> {
+    fn unit_variant(self) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, WireError> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         seed.deserialize(self)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, WireError> {
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
         self.fields(len, visitor)
     }
 
@@ -266,7 +290,7 @@ impl<'de> de::VariantAccess<'de> for &mut Decoder<'de> {
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, WireError> {
+    ) -> Result<V::Value, Fault> {
         self.fields(fields.len(), visitor)
     }
 }
@@ -275,7 +299,7 @@ impl<'de> de::VariantAccess<'de> for &mut Decoder<'de> {
 macro_rules! integers {
     ($($method:ident $visit:ident $bits:literal $type:ty, $from:expr;)*) => {$(
         #[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
             let from: fn(u64) -> $type = $from;
             visitor.$visit(from(self.varint64::<$bits>()?))
         }
@@ -283,7 +307,7 @@ macro_rules! integers {
 }
 
 impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
-    type Error = WireError;
+    type Error = Fault;
 
     integers! {
         deserialize_u16 visit_u16 16 u16, |v| v as u16;
@@ -298,80 +322,78 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         false
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, WireError> {
-        Err(WireError::Malformed(
-            "the type asks what comes next, which only a self-describing format can say",
-        ))
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        malformed("the type asks what comes next, which only a self-describing format can say")
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.byte()? {
             0 => visitor.visit_bool(false),
             1 => visitor.visit_bool(true),
-            _ => Err(WireError::Malformed("a bool is neither 0 nor 1")),
+            _ => malformed("a bool is neither 0 nor 1"),
         }
     }
 
-    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_u8(self.byte()?)
     }
 
-    fn deserialize_i8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_i8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_i8(self.byte()?.cast_signed())
     }
 
-    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
-        visitor.visit_u128(self.varint::<128>()?)
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_u128(self.varint128::<128>()?)
     }
 
-    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
-        let value = self.varint::<128>()?;
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let value = self.varint128::<128>()?;
         visitor.visit_i128((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
     }
 
     #[inline]
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_f32(f32::from_le_bytes(self.array()?))
     }
 
     #[inline]
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_f64(f64::from_le_bytes(self.array()?))
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let mut chars = self.text()?.chars();
         match (chars.next(), chars.next()) {
             (Some(one), None) => visitor.visit_char(one),
-            _ => Err(WireError::Malformed("a char is not one character")),
+            _ => malformed("a char is not one character"),
         }
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_borrowed_str(self.text()?)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_borrowed_bytes(self.block()?)
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.deserialize_bytes(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.byte()? {
             0 => visitor.visit_none(),
             1 => self.deeper(|decoder| visitor.visit_some(decoder)),
-            _ => Err(WireError::Malformed("an option is neither 0 nor 1")),
+            _ => malformed("an option is neither 0 nor 1"),
         }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_unit()
     }
 
@@ -379,7 +401,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, WireError> {
+    ) -> Result<V::Value, Fault> {
         visitor.visit_unit()
     }
 
@@ -387,16 +409,16 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, WireError> {
+    ) -> Result<V::Value, Fault> {
         self.deeper(|decoder| visitor.visit_newtype_struct(decoder))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let count = self.varint64::<64>()?;
         self.deeper(|decoder| visitor.visit_seq(Items { decoder, count }))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
         self.fields(len, visitor)
     }
 
@@ -405,11 +427,11 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         _: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, WireError> {
+    ) -> Result<V::Value, Fault> {
         self.deserialize_tuple(len, visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let count = self.varint64::<64>()?;
         self.deeper(|decoder| visitor.visit_map(Items { decoder, count }))
     }
@@ -419,7 +441,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, WireError> {
+    ) -> Result<V::Value, Fault> {
         self.deserialize_tuple(fields.len(), visitor)
     }
 
@@ -428,19 +450,15 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, WireError> {
+    ) -> Result<V::Value, Fault> {
         self.deeper(|decoder| visitor.visit_enum(decoder))
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, WireError> {
-        Err(WireError::Malformed(
-            "the type asks for a field name, which this format does not write",
-        ))
+    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        malformed("the type asks for a field name, which this format does not write")
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, WireError> {
-        Err(WireError::Malformed(
-            "the type skips what comes next, which only a self-describing format can do",
-        ))
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        malformed("the type skips what comes next, which only a self-describing format can do")
     }
 }
