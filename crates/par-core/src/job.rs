@@ -58,6 +58,9 @@ pub trait Body: Send + Sync {
     /// The failure that the job reports so far; it stays when the outcome is taken.
     #[doc(hidden)]
     fn failure(&self) -> Option<TaskError>;
+    /// The job was ended with this error while parts may still run; whoever reads outcomes one by one must not wait for them.
+    #[doc(hidden)]
+    fn ended_early(&self, _error: &TaskError) {}
     /// Whether the body borrows from a caller that waits for it: it runs typed, in this process, and never ends early.
     #[doc(hidden)]
     fn borrows(&self) -> bool {
@@ -234,6 +237,7 @@ impl<B: ?Sized + Body> Job<B> {
             *early = Some(error.clone());
         }
         self.core.completion.complete();
+        self.body.ended_early(&error);
         // Nobody may start what is left; its results would not be read.
         self.fail_unclaimed(&error);
     }
@@ -352,7 +356,7 @@ impl Claim {
     pub fn run(mut self) {
         self.ended = true;
         let (job, range) = (&self.job, self.range.clone());
-        let observed = job.core.observers.begin(job, &range);
+        let observed = job.core.observers.begin(job, &range, context::worker_index());
         let token = context::push_token(Token::Job(Arc::clone(job)));
         job.body.run(range.clone());
         drop(token);
@@ -382,12 +386,12 @@ impl Claim {
         shares.record(|| self.job().body.encode(self.range.clone(), out))
     }
 
-    /// Notes that the parts go to a worker, and counts the attempt.
-    pub fn delivered(&mut self) {
+    /// Notes that the parts go to `worker`, and counts the attempt.
+    pub fn delivered(&mut self, worker: usize) {
         self.attempts += 1;
         self.begun = false;
-        let job = self.job();
-        job.core.observers.begin(job, &self.range);
+        let job = &self.job;
+        job.core.observers.begin(job, &self.range, Some(worker));
     }
 
     /// Notes that the worker may have begun the parts: from here on only idempotent ones are run again.

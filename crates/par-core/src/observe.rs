@@ -136,9 +136,13 @@ impl Observers {
         }
     }
 
-    pub(crate) fn begin<B: ?Sized + Body>(&self, job: &Job<B>, parts: &Range<usize>) -> Option<Instant> {
+    pub(crate) fn begin<B: ?Sized + Body>(
+        &self,
+        job: &Job<B>,
+        parts: &Range<usize>,
+        worker: Option<usize>,
+    ) -> Option<Instant> {
         self.any().then(|| {
-            let worker = crate::context::worker_index();
             self.emit(|| Event::Started {
                 job: job.id(),
                 parts: parts.clone(),

@@ -226,30 +226,101 @@ fn find<T: Data + Sync>(id: ShareId) -> Result<Shared<T>, String> {
             .map_err(|_| format!("shared value {id} is not a {}", std::any::type_name::<T>()))
     };
     let missing = || format!("shared value {id} is not on this worker; it was dropped where it was made");
-    let bytes = match STORE.lock().get(&id) {
-        None => return Err(missing()),
-        Some(Entry::Live(weak)) => return weak.upgrade().ok_or_else(missing).and_then(typed),
+    enum Found {
+        Value(Option<Arc<dyn Any + Send + Sync>>),
+        Bytes(Arc<[u8]>),
+    }
+    // Nothing is dropped under the lock: the last owner of a value takes the lock itself.
+    let found = match STORE.lock().get(&id) {
+        None => Found::Value(None),
+        Some(Entry::Live(weak)) => Found::Value(weak.upgrade()),
         Some(Entry::Received {
             value: Some(value), ..
-        }) => return typed(Arc::clone(value)),
-        Some(Entry::Received { bytes, value: None }) => Arc::clone(bytes),
+        }) => Found::Value(Some(Arc::clone(value))),
+        Some(Entry::Received { bytes, value: None }) => Found::Bytes(Arc::clone(bytes)),
+    };
+    let bytes = match found {
+        Found::Value(value) => return value.ok_or_else(missing).and_then(typed),
+        Found::Bytes(bytes) => bytes,
     };
     // Decoded outside the lock: it may be long, and may name shared values itself.
     let value: T = wire::from_bytes(&bytes).map_err(|e| format!("shared value {id}: {e}"))?;
     let bytes_cell = OnceLock::from(bytes);
     let inner = Arc::new(Inner {
-        id: ShareId {
-            process: id.process,
-            number: id.number,
-        },
+        id,
         value,
         bytes: bytes_cell,
         on_drop: None,
     });
-    if let Some(Entry::Received { value, .. }) = STORE.lock().get_mut(&id) {
-        // Two tasks may have decoded it at once; the first is kept.
-        let kept = value.get_or_insert_with(|| Arc::clone(&inner) as Arc<dyn Any + Send + Sync>);
-        return typed(Arc::clone(kept));
+    // Two tasks may have decoded it at once; the first is kept.
+    let kept = match STORE.lock().get_mut(&id) {
+        Some(Entry::Received { value, .. }) => {
+            Some(Arc::clone(value.get_or_insert_with(|| {
+                Arc::clone(&inner) as Arc<dyn Any + Send + Sync>
+            })))
+        }
+        _ => None,
+    };
+    kept.map_or(Ok(Shared { inner }), typed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a worker sees: a number and bytes that were made elsewhere.
+    fn from_elsewhere(number: u64, value: &str) -> (ShareId, Vec<u8>) {
+        let id = ShareId { process: 7, number };
+        receive(id, wire::to_bytes(value).expect("text"));
+        (id, wire::to_bytes(&id).expect("numbers"))
     }
-    Ok(Shared { inner })
+
+    #[test]
+    fn a_received_value_is_decoded_once_and_forgotten_on_demand() {
+        let (id, bytes) = from_elsewhere(1, "large table");
+        let first: Shared<String> = wire::from_bytes(&bytes).expect("there");
+        let second: Shared<String> = wire::from_bytes(&bytes).expect("there");
+        assert_eq!((first.as_str(), has(id)), ("large table", true));
+        assert!(Arc::ptr_eq(&first.inner, &second.inner));
+        forget(id);
+        assert_eq!(*second, "large table");
+        let missing = wire::from_bytes::<Shared<String>>(&bytes)
+            .expect_err("forgotten")
+            .to_string();
+        assert!(missing.contains("is not on this worker"), "{missing}");
+    }
+
+    #[test]
+    fn another_type_is_an_error() {
+        let (_, bytes) = from_elsewhere(2, "text");
+        let _text: Shared<String> = wire::from_bytes(&bytes).expect("there");
+        let error = wire::from_bytes::<Shared<u64>>(&bytes)
+            .expect_err("not a number")
+            .to_string();
+        assert!(error.contains("is not a u64"), "{error}");
+    }
+
+    #[test]
+    fn encoding_notes_the_values_it_names_and_dropping_the_last_clone_tells() {
+        let gone = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&gone);
+        let shared = share(vec![1u8, 2, 3], move |id| told.lock().push(id));
+        let mut recorder = Recorder::new();
+        let bytes = recorder
+            .record(|| wire::to_bytes(&(&shared, &shared)))
+            .expect("encodes");
+        let named = recorder.take();
+        assert_eq!(named.len(), 1);
+        assert_eq!(
+            named[0].bytes().expect("encodes").as_ref(),
+            wire::to_bytes(&vec![1u8, 2, 3]).expect("list")
+        );
+        let (a, _b): (Shared<Vec<u8>>, Shared<Vec<u8>>) = wire::from_bytes(&bytes).expect("same process");
+        let id = shared.inner.id;
+        drop((a, _b, shared));
+        assert!(gone.lock().is_empty(), "the recorder's list still holds it");
+        drop(named);
+        assert_eq!(*gone.lock(), [id]);
+        assert!(!has(id));
+    }
 }

@@ -64,11 +64,15 @@ pub(crate) struct StreamBody<K: Kernel> {
     inputs: Slots<K::In>,
     arrivals: Arc<Arrivals<K::Out>>,
     failures: Failures,
+    /// Which parts have an outcome already: the first wins, where a job is ended early.
+    arrived: Mutex<Vec<bool>>,
 }
 
 impl<K: Kernel> StreamBody<K> {
     pub(crate) fn new(kernel: K, first: u64, inputs: Vec<K::In>, arrivals: Arc<Arrivals<K::Out>>) -> Self {
+        let arrived = Mutex::new(vec![false; inputs.len()]);
         StreamBody {
+            arrived,
             kernel,
             first,
             inputs: Slots::full(inputs),
@@ -77,7 +81,14 @@ impl<K: Kernel> StreamBody<K> {
         }
     }
 
-    fn put(&self, batch: Vec<Indexed<K::Out>>) {
+    fn put(&self, mut batch: Vec<Indexed<K::Out>>) {
+        let mut arrived = self.arrived.lock();
+        batch.retain(|(index, _)| {
+            let part = usize::try_from(index - self.first).unwrap_or(usize::MAX);
+            arrived
+                .get_mut(part)
+                .is_some_and(|there| !std::mem::replace(there, true))
+        });
         if let Some((index, Err(error))) = batch.iter().find(|(_, outcome)| outcome.is_err()) {
             self.failures.record(*index, error.clone());
         }
@@ -144,5 +155,14 @@ impl<K: Kernel> Body for StreamBody<K> {
 
     fn failure(&self) -> Option<TaskError> {
         self.failures.get().map(|failure| failure.error)
+    }
+
+    fn ended_early(&self, error: &TaskError) {
+        let parts = self.arrived.lock().len() as u64;
+        self.put(
+            (0..parts)
+                .map(|part| (self.first + part, Err(error.clone())))
+                .collect(),
+        );
     }
 }
