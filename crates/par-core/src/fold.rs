@@ -8,15 +8,12 @@
 //!
 //! Neither the length of the input nor the number of workers is needed to begin, so a stream folds as a slice
 //! does. A chunk is any run of whole leaves: [`aligned_nodes`] folds it into the nodes of the tree that lie within
-//! it, and feeding the nodes of all chunks in order gives the tree ([`Counter`], or [`OrderedFold`] where they come
-//! out of order).
+//! it, and feeding the nodes of all chunks in order gives the tree ([`Counter`]).
 //!
 //! A scan has its own order: see [`scan_leaf`].
 
-mod ordered;
 mod scan;
 
-pub use ordered::{FoldError, OrderedFold};
 pub use scan::{ScanKind, next_prefix, scan, scan_leaf};
 
 use crate::reduction::Reduction;
@@ -27,6 +24,16 @@ pub const LEAF: usize = 1024;
 /// A node of the tree: its level, and the accumulator of the 2^level leaves (the last of which may be short)
 /// that it covers.
 pub type Node<A> = (u32, A);
+
+/// A node that cannot stand where it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a node of level {level} cannot begin at leaf {leaf}")]
+pub struct Misplaced {
+    /// The leaf where it should begin.
+    pub leaf: u64,
+    /// Its level.
+    pub level: u32,
+}
 
 /// Folds the items of one leaf, from the identity. `first_index` is the place of the first in the whole input.
 #[inline]
@@ -162,13 +169,13 @@ impl<A> Counter<A> {
     /// Takes the next node.
     ///
     /// # Errors
-    /// [`FoldError::Misplaced`] when no node of that level begins at the next leaf; nothing is taken then.
-    pub fn push(&mut self, (level, acc): Node<A>, combine: impl FnMut(A, A) -> A) -> Result<(), FoldError> {
+    /// [`Misplaced`] when no node of that level begins at the next leaf; nothing is taken then.
+    pub fn push(&mut self, (level, acc): Node<A>, combine: impl FnMut(A, A) -> A) -> Result<(), Misplaced> {
         let fits = 1u64
             .checked_shl(level)
             .is_some_and(|length| self.end.is_multiple_of(length) && self.end.checked_add(length).is_some());
         if !fits {
-            return Err(FoldError::Misplaced {
+            return Err(Misplaced {
                 leaf: self.end,
                 level,
             });

@@ -4,6 +4,7 @@
 //! not have yet before the inputs; the worker keeps them until it is told to forget them.
 
 use crate::error::TaskError;
+use crate::signature;
 use crate::task::Data;
 use crate::wire;
 use parking_lot::Mutex;
@@ -214,6 +215,24 @@ impl<T: Data + Sync> Serialize for Shared<T> {
 
 impl<'de, T: Data + Sync> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if signature::probing() {
+            // The number is made up. What matters to the two sides is the type of the value behind it.
+            let (id, value) = (
+                ShareId {
+                    process: 0,
+                    number: 0,
+                },
+                signature::probe_named("Shared", deserializer)?,
+            );
+            return Ok(Shared {
+                inner: Arc::new(Inner {
+                    id,
+                    value,
+                    bytes: OnceLock::new(),
+                    on_drop: None,
+                }),
+            });
+        }
         let id = ShareId::deserialize(deserializer)?;
         find(id).map_err(de::Error::custom)
     }

@@ -1,7 +1,10 @@
 //! Signatures: what serde sees of a task's types, as text and hash.
 
+mod probe;
 mod shape;
 mod trace;
+
+pub(crate) use probe::{probe_named, probing};
 
 use crate::task::Data;
 use serde::{Deserialize, Serialize};

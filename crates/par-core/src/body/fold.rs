@@ -80,6 +80,26 @@ pub(crate) fn fold_range<O, R: Reduction<O>>(
         .map_err(|error| (index.get(), error))
 }
 
+/// Whether pieces from elsewhere are those of `count` items from index `first` on.
+fn covers<O, A>(pieces: &[Piece<O, A>], leaf: u64, first: u64, count: u64) -> bool {
+    let mut at = first;
+    for piece in pieces {
+        let items = match piece {
+            Piece::Values(values) => Some(values.len() as u64).filter(|n| at % leaf + n <= leaf),
+            Piece::Nodes(nodes) if at.is_multiple_of(leaf) => nodes
+                .iter()
+                .try_fold(0u64, |sum, (level, _)| sum.checked_add(1u64.checked_shl(*level)?))
+                .and_then(|leaves| leaves.checked_mul(leaf)),
+            Piece::Nodes(_) => None,
+        };
+        match items.and_then(|items| at.checked_add(items)) {
+            Some(next) if next <= first + count => at = next,
+            _ => return false,
+        }
+    }
+    at == first + count
+}
+
 /// Puts the pieces of a whole input together, in order, whatever order they come in.
 pub(crate) struct Gather<O, R: Reduction<O>> {
     reduction: R,
@@ -269,6 +289,12 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
             remote::form(reply, remote::PIECES).and_then(|rest| {
                 wire::from_bytes::<Result<Pieces<K::Out, R>, (u64, TaskError)>>(rest)
                     .map_err(|e| TaskError::Codec(format!("reply: {e}")))
+                    .and_then(|pieces| match pieces {
+                        Ok(pieces) if !covers(&pieces, self.leaf, first, count) => Err(TaskError::Codec(
+                            "reply: it does not cover the items that were sent".to_owned(),
+                        )),
+                        other => Ok(other),
+                    })
             })
         } else {
             remote::form(reply, remote::ITEMS).map(|mut rest| {
@@ -333,4 +359,72 @@ fn read_data<K: Kernel, R: Reduction<K::Out>>(data: &[u8]) -> Result<(K, R, u64)
         wire::from_bytes(&reduction).map_err(codec)?,
         leaf.max(1),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold;
+    use crate::{Concat, Sum};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Cuts `items` at the given sizes, folds each range and gathers them in the order of `keys`.
+    fn gather<O: Clone, R: Reduction<O>>(
+        reduction: &R,
+        leaf: usize,
+        items: &[O],
+        sizes: &[usize],
+        keys: &[u32],
+    ) -> R::Output {
+        let mut ranges = Vec::new();
+        let mut start = 0;
+        for size in sizes.iter().cycle() {
+            if start >= items.len() {
+                break;
+            }
+            let end = items.len().min(start + size);
+            let mut range = items[start..end].iter().cloned();
+            let (first, count) = (start as u64, (end - start) as u64);
+            let next = || range.next().ok_or(TaskError::Cancelled);
+            let pieces = fold_range(reduction, leaf as u64, first, count, next)
+                .map_err(|_| "range")
+                .expect("items");
+            assert!(covers(&pieces, leaf as u64, first, count));
+            assert!(!covers(&pieces, leaf as u64, first, count + 1));
+            ranges.push((first, count, pieces));
+            start = end;
+        }
+        let mut keyed: Vec<_> = keys.iter().cycle().zip(ranges).collect();
+        keyed.sort_by_key(|(key, _)| **key);
+        let mut gather = Gather::new(reduction.clone(), leaf);
+        for (_, (first, count, pieces)) in keyed {
+            gather.push(first, count, pieces).expect("in place");
+        }
+        assert!(gather.waiting.is_empty());
+        gather.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_in_any_order_gives_the_bits_of_the_tree(
+            items in vec(-1e9f64..1e9, 0..6000),
+            sizes in vec(1usize..3000, 1..9),
+            keys in vec(any::<u32>(), 50),
+        ) {
+            let sum = gather(&Sum, fold::LEAF, &items, &sizes, &keys);
+            prop_assert_eq!(sum.to_bits(), fold::reduce(&Sum, items.iter().copied()).to_bits());
+        }
+
+        #[test]
+        fn any_cut_in_any_order_keeps_the_order_of_items(
+            leaf in 1usize..9,
+            items in 0usize..200,
+            sizes in vec(1usize..30, 1..9),
+            keys in vec(any::<u32>(), 50),
+        ) {
+            let items: Vec<String> = (0..items).map(|i| format!("{i},")).collect();
+            prop_assert_eq!(gather(&Concat, leaf, &items, &sizes, &keys), items.concat());
+        }
+    }
 }

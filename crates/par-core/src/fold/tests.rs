@@ -1,7 +1,7 @@
 //! Tests of the tree against its definition, for any chunking and any order of arrival.
 
 use super::*;
-use crate::reduction::{Concat, Sum};
+use crate::reduction::Sum;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -53,13 +53,12 @@ fn shape_of(items: u64, leaf: usize) -> String {
 
 proptest! {
     #[test]
-    fn any_chunking_in_any_order_gives_the_defined_tree(
+    fn any_chunking_gives_the_defined_tree(
         items in 0u64..300,
         leaf in 1usize..8,
         sizes in vec(1u64..9, 1..20),
-        keys in vec(any::<u32>(), 300),
     ) {
-        // Chunks of varying numbers of leaves, in a random order.
+        // Chunks of varying numbers of leaves.
         let (mut chunks, mut first_leaf) = (Vec::new(), 0);
         for size in sizes.iter().cycle() {
             let (from, to) = (first_leaf * leaf as u64, (first_leaf + size) * leaf as u64);
@@ -75,40 +74,6 @@ proptest! {
         }
         let whole = counter.finish(|left, right| Shape.combine(left, right));
         prop_assert_eq!(whole.unwrap_or_else(|| Shape.identity()), shape_of(items, leaf));
-        let mut keyed: Vec<_> = keys.iter().zip(chunks).collect();
-        keyed.sort_by_key(|(key, _)| **key);
-        let mut fold = OrderedFold::new(Shape);
-        for (_, (first_leaf, nodes)) in keyed {
-            fold.push(first_leaf, nodes).unwrap();
-        }
-        prop_assert_eq!(fold.held_back(), 0);
-        prop_assert_eq!(fold.finish().unwrap(), shape_of(items, leaf));
-    }
-
-    #[test]
-    fn float_sums_have_the_same_bits_in_any_chunking(
-        items in vec(-1e9f64..1e9, 0..20_000),
-        sizes in vec(1usize..6, 1..9),
-    ) {
-        let (mut fold, mut at) = (OrderedFold::new(Sum), 0);
-        for size in sizes.iter().cycle() {
-            let chunk = &items[(at * LEAF).min(items.len())..((at + size) * LEAF).min(items.len())];
-            if chunk.is_empty() {
-                break;
-            }
-            fold.push(at as u64, aligned_nodes(&Sum, LEAF, at as u64, chunk.iter().copied())).unwrap();
-            at += size;
-        }
-        prop_assert_eq!(fold.finish().unwrap().to_bits(), reduce(&Sum, items.iter().copied()).to_bits());
-    }
-
-    #[test]
-    fn any_nodes_are_a_tree_or_an_error(chunks in vec((0u64..9, vec((0u32..70, any::<u8>().prop_map(|b| b.to_string())), 0..4)), 0..9)) {
-        let mut fold = OrderedFold::new(Concat);
-        let good = chunks.into_iter().try_for_each(|(first, nodes)| fold.push(first, nodes));
-        if good.is_ok() {
-            let _ = fold.finish();
-        }
     }
 
     #[test]
@@ -144,7 +109,7 @@ fn a_counter_holds_one_node_a_level() {
 fn a_first_leaf_beyond_all_inputs_does_not_panic() {
     let nodes = aligned_nodes(&Sum, LEAF, u64::MAX, [1u64; 3000]);
     assert_eq!(nodes.iter().map(|(_, sum)| sum).sum::<u64>(), 3000);
-    assert!(OrderedFold::new(Sum).push(u64::MAX, nodes).is_ok());
+    assert!(Counter::at(u64::MAX).push((0, 1u64), |a, b| a + b).is_err());
 }
 
 #[test]
@@ -162,21 +127,12 @@ fn a_failing_item_stops_the_fold_at_once() {
 
 #[test]
 fn wrong_nodes_are_named() {
-    let mut fold = OrderedFold::new(Sum);
-    fold.push(0, vec![(0, 1u64)]).unwrap();
-    assert_eq!(fold.push(0, vec![(0, 1)]), Err(FoldError::Repeated(0)));
-    assert_eq!(
-        fold.push(1, vec![(1, 1)]),
-        Err(FoldError::Misplaced { leaf: 1, level: 1 })
-    );
-    assert_eq!(
-        fold.push(1, vec![(64, 1)]),
-        Err(FoldError::Misplaced { leaf: 1, level: 64 })
-    );
-    fold.push(3, vec![(0, 1)]).unwrap();
-    assert_eq!(fold.held_back(), 1);
-    assert_eq!(
-        fold.finish().unwrap_err().to_string(),
-        "the chunk from leaf 1 on never came"
-    );
+    let mut counter = Counter::new();
+    let add = |a: u64, b: u64| a + b;
+    counter.push((0, 1), add).unwrap();
+    assert_eq!(counter.push((1, 1), add), Err(Misplaced { leaf: 1, level: 1 }));
+    let error = counter.push((64, 1), add).unwrap_err();
+    assert_eq!(error.to_string(), "a node of level 64 cannot begin at leaf 1");
+    counter.push((0, 1), add).unwrap();
+    assert_eq!(counter.finish(add), Some(2));
 }

@@ -214,6 +214,17 @@ fn types_that_refuse_values_still_have_texts() {
 }
 
 #[test]
+fn a_shared_value_shows_what_is_shared() {
+    type Table = crate::Shared<Vec<Area>>;
+    let signature = describe_task::<(Table, u32), u8>(&["table", "row"]);
+    assert_eq!(
+        signature.text(),
+        "(table: Shared([Area {width: u32, height: u32}]), row: u32) -> u8"
+    );
+    assert!(!probing());
+}
+
+#[test]
 fn a_task_shows_its_parameters_and_its_value() {
     let signature = describe_task::<(u32, u32), u64>(&["width", "height"]);
     assert_eq!(signature.text(), "(width: u32, height: u32) -> u64");

@@ -11,6 +11,7 @@
 mod access;
 mod deserializer;
 
+use super::probe::Probing;
 use super::shape::{Shape, Slot};
 use access::Parts;
 use serde::de::{self, DeserializeOwned, Visitor};
@@ -29,6 +30,7 @@ const MAX_SLOTS: usize = 32;
 
 /// Traces `T`. Never fails: what cannot be found out stays unknown.
 pub(super) fn trace<T: DeserializeOwned>() -> Slot {
+    let _probing = Probing::begin();
     let mut root = Slot::default();
     let context = Context::default();
     for _ in 0..MAX_PASSES {
