@@ -10,6 +10,7 @@ mod recipes;
 mod setup;
 mod test;
 mod tidy;
+mod user;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

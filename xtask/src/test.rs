@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can run here, a table of it, and one line of totals.
 
 use crate::command::{self, cargo};
-use crate::{Error, recipes, tidy};
+use crate::{Error, recipes, tidy, user};
 use std::time::Instant;
 
 /// How to run the tests.
@@ -49,6 +49,7 @@ const STEPS: &[(&str, Work)] = &[
     ("format", Work::Check(FMT)),
     ("tidy", Work::Inside(tidy::outcome)),
     ("recipes", Work::Inside(all_recipes)),
+    ("a user's crate", Work::Inside(user::outcome)),
     ("packages", Work::Check(PACKAGE)),
     ("native features", Work::Inside(native)),
 ];
