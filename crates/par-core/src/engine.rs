@@ -1,4 +1,50 @@
 //! The raw trait that an engine implements; users meet it through [`Pool`](crate::Pool).
+//!
+//! A whole engine, one thread a job: it claims what the job offers, and that is all. (It keeps no bound and no workers, so it
+//! would not pass the laws on back-pressure and shutdown.)
+//!
+//! ```
+//! use par_core::engine::{Capabilities, Engine, Info, Refused, Room, Shutdown, ShutdownReport};
+//! use par_core::{Claimant, Pool, Sum, enter_worker, job::Job, observe::Observers};
+//! use std::sync::{Arc, Weak};
+//! use std::time::Duration;
+//!
+//! struct ThreadPerJob {
+//!     me: Weak<ThreadPerJob>,
+//!     observers: Observers,
+//! }
+//!
+//! impl Engine for ThreadPerJob {
+//!     fn info(&self) -> Info {
+//!         Info { name: "thread per job", workers: 1, capabilities: Capabilities::default() }
+//!     }
+//!     fn submit(&self, job: Arc<Job>, _: Room) -> Result<(), Refused> {
+//!         let me = self.me.clone();
+//!         std::thread::spawn(move || {
+//!             let _worker = enter_worker(0, me); // so that tasks find their pool
+//!             while let Some(claim) = job.claim(Claimant::Any) {
+//!                 claim.run();
+//!             }
+//!         });
+//!         Ok(())
+//!     }
+//!     fn cancel(&self, _: &Arc<Job>, _: bool) {} // running tasks see their job's token already
+//!     fn observers(&self) -> &Observers {
+//!         &self.observers
+//!     }
+//!     fn shutdown(&self, _: Shutdown, _: Option<Duration>) -> ShutdownReport {
+//!         ShutdownReport::default()
+//!     }
+//! }
+//!
+//! #[par_core::task]
+//! fn square(x: u64) -> u64 { x * x }
+//!
+//! let engine = Arc::new_cyclic(|me| ThreadPerJob { me: me.clone(), observers: Observers::default() });
+//! let pool = Pool::from_engine(engine);
+//! assert_eq!(pool.map_reduce::<square, _>(0..1_000, Sum)?, 332_833_500);
+//! # Ok::<(), par_core::MapError>(())
+//! ```
 
 use crate::error::{StartError, TaskError};
 use crate::job::{Claim, Job};
