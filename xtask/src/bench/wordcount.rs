@@ -50,7 +50,11 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// Adds what follows to what came before.
-    pub(crate) fn merge(mut self, later: Self) -> Self {
+    pub(crate) fn merge(mut self, mut later: Self) -> Self {
+        // Counts add up in either order, so the smaller table goes into the larger one.
+        if self.words.len() < later.words.len() {
+            std::mem::swap(&mut self.words, &mut later.words);
+        }
         for (word, count) in later.words {
             *self.words.entry(word).or_default() += count;
         }
