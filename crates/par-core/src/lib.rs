@@ -21,6 +21,8 @@
 extern crate self as par_core;
 
 mod body;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 pub mod engine;
 mod entry;

@@ -257,6 +257,17 @@ impl<E: ?Sized + Engine> Pool<E> {
         Ok((a?, b?))
     }
 
+    /// As [`submit`](Pool::submit), for a call that the laws made up.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn submit_kernel<K: Kernel>(
+        &self,
+        kernel: K,
+        input: K::In,
+    ) -> Result<Handle<K::Out>, TaskError> {
+        self.start_single(kernel, input, Room::Wait)
+            .map_err(|e| e.reason.into())
+    }
+
     fn start_single<K: Kernel>(
         &self,
         kernel: K,
