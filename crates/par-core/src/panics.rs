@@ -30,17 +30,45 @@ fn install_hook() {
 /// # Errors
 /// [`TaskError::Panicked`] with the message and location of the panic.
 pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
+    carry(f).map_err(|Carried { payload, location }| {
+        let message = text_of(payload.as_ref());
+        TaskError::Panicked(Panic { message, location })
+    })
+}
+
+/// A panic on its way to another thread: its payload, and where it happened if that is known.
+pub struct Carried {
+    payload: Box<dyn Any + Send>,
+    location: Option<String>,
+}
+
+impl Carried {
+    /// A panic that this thread has just caught.
+    pub fn of(payload: Box<dyn Any + Send>) -> Self {
+        Carried { payload, location: LOCATION.take() }
+    }
+
+    /// Goes on with the panic on this thread.
+    ///
+    /// # Panics
+    /// Always: that is its purpose.
+    pub fn resume(self) -> ! {
+        LOCATION.set(self.location);
+        panic::resume_unwind(self.payload)
+    }
+}
+
+/// As [`catch`], for a piece of a task that another thread runs: that thread resumes the panic where its task can catch it.
+///
+/// # Errors
+/// The panic.
+pub fn carry<R>(f: impl FnOnce() -> R) -> Result<R, Carried> {
     install_hook();
     CATCHING.set(CATCHING.get() + 1);
-    // The caller drops or reports everything that `f` could have left half done.
+    // Whoever resumes the panic lets it pass through everything that `f` could have left half done.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     CATCHING.set(CATCHING.get() - 1);
-    result.map_err(|payload| {
-        TaskError::Panicked(Panic {
-            message: text_of(payload.as_ref()),
-            location: LOCATION.take(),
-        })
-    })
+    result.map_err(Carried::of)
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {
