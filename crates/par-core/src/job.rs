@@ -254,7 +254,12 @@ impl<B: ?Sized + Body> Job<B> {
     fn finished(&self, count: usize) {
         if self.core.left.fetch_sub(count, Ordering::AcqRel) == count {
             // Under the lock of `ended_early`, so that a job has one end.
-            let _one_end = self.core.ended_early.lock();
+            let mut end = self.core.ended_early.lock();
+            // A task that sees its deadline before the clock does gives up as cancelled: it was late all the same.
+            let late = self.past_deadline() && !self.core.cancelled.load(Ordering::Relaxed);
+            if late && end.is_none() && !self.is_done() {
+                *end = Some(self.timed_out());
+            }
             self.core.completion.complete();
         }
     }

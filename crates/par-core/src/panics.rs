@@ -45,7 +45,10 @@ pub struct Carried {
 impl Carried {
     /// A panic that this thread has just caught.
     pub fn of(payload: Box<dyn Any + Send>) -> Self {
-        Carried { payload, location: LOCATION.take() }
+        Carried {
+            payload,
+            location: LOCATION.take(),
+        }
     }
 
     /// Goes on with the panic on this thread.

@@ -100,6 +100,10 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
     }
 
     fn read_ahead(&mut self) {
+        if self.ahead == 0 {
+            // Every outcome has arrived, so these jobs are at their end even where they do not say so yet.
+            self.running.jobs.clear();
+        }
         while let Some((_, job)) = self.running.jobs.front()
             && job.is_done()
         {
