@@ -17,7 +17,8 @@ mod worker;
 
 use lounge::Lounge;
 use par_core::engine::{
-    Borrowing, Common, Elastic, Engine, Launch, Placement, Refused, Room, SameProgram, Shutdown, ShutdownReport,
+    Borrowing, Common, Elastic, Engine, Launch, Placement, Refused, Room, SameProgram, Shutdown,
+    ShutdownReport,
 };
 use par_core::job::{Claim, Job};
 use par_core::observe::Observers;
@@ -72,7 +73,11 @@ pub struct ThreadOptions {
 
 impl Default for ThreadOptions {
     fn default() -> Self {
-        ThreadOptions { name: "par-worker".to_owned(), encode: false, stack_size: None }
+        ThreadOptions {
+            name: "par-worker".to_owned(),
+            encode: false,
+            stack_size: None,
+        }
     }
 }
 
@@ -102,7 +107,10 @@ impl Inner {
 
     /// The number of workers, and the most there ever were.
     fn sizes(&self) -> (usize, usize) {
-        (self.target.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed))
+        (
+            self.target.load(Ordering::Relaxed),
+            self.most.load(Ordering::Relaxed),
+        )
     }
 
     fn seats(&self) -> Arc<[Arc<Seat>]> {
@@ -130,7 +138,10 @@ impl Launch for ThreadEngine {
     fn launch(common: Common, options: ThreadOptions) -> Result<Arc<Self>, StartError> {
         if options.name.contains('\0') {
             let reason = format!("a thread's name must not hold a NUL byte, got {:?}", options.name);
-            return Err(StartError::Option { option: "name", reason });
+            return Err(StartError::Option {
+                option: "name",
+                reason,
+            });
         }
         let workers = common.workers;
         let engine = Arc::new_cyclic(|engine| ThreadEngine {
@@ -164,7 +175,11 @@ impl Engine for ThreadEngine {
             placement: true,
             ..Capabilities::default()
         };
-        Info { name: "threads", workers: self.inner.sizes().0, capabilities }
+        Info {
+            name: "threads",
+            workers: self.inner.sizes().0,
+            capabilities,
+        }
     }
 
     fn submit(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {

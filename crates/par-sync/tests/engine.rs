@@ -1,6 +1,8 @@
 //! What only the thread engine has to show beyond the laws: nesting, joins, substitutes, resizing, mappings, shutdown.
 
-use par_sync::{ChunkPlan, Event, Mapping, Observer, Plan, Shutdown, Sum, TaskError, ThreadOptions, ThreadPool};
+use par_sync::{
+    ChunkPlan, Event, Mapping, Observer, Plan, Shutdown, Sum, TaskError, ThreadOptions, ThreadPool,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -57,8 +59,15 @@ fn pool(workers: usize) -> ThreadPool {
 
 fn both_modes(workers: usize) -> [ThreadPool; 2] {
     [false, true].map(|encode| {
-        let options = ThreadOptions { encode, ..ThreadOptions::default() };
-        ThreadPool::builder().workers(workers).options(options).build().expect("starts")
+        let options = ThreadOptions {
+            encode,
+            ..ThreadOptions::default()
+        };
+        ThreadPool::builder()
+            .workers(workers)
+            .options(options)
+            .build()
+            .expect("starts")
     })
 }
 
@@ -69,10 +78,16 @@ fn maps_and_folds_give_what_a_loop_gives() {
             let squares: Vec<u64> = (0..10_000).map(|x| x * x).collect();
             assert_eq!(pool.map::<square>(0..10_000).expect("map"), squares);
             assert_eq!(pool.map_fn(0..10_000u64, |x| x * x).expect("map_fn"), squares);
-            assert_eq!(pool.map_reduce::<square, _>(0..10_000, Sum).expect("sum"), squares.iter().sum::<u64>());
+            assert_eq!(
+                pool.map_reduce::<square, _>(0..10_000, Sum).expect("sum"),
+                squares.iter().sum::<u64>()
+            );
             assert_eq!(pool.submit::<square>(7).expect("open").wait(), Ok(49));
             let ordered = pool.map_ordered::<square, _>(0..1000).expect("plan");
-            assert_eq!(ordered.map(|(_, y)| y.expect("ok")).collect::<Vec<_>>(), squares[..1000]);
+            assert_eq!(
+                ordered.map(|(_, y)| y.expect("ok")).collect::<Vec<_>>(),
+                squares[..1000]
+            );
         }
     }
 }
@@ -108,7 +123,8 @@ fn joins_nest_from_inside_and_outside() {
         let pool = pool(workers);
         assert_eq!(fib(&pool, 20), 6765);
         let inside = Mutex::new(0);
-        pool.scope_with(|scope| scope.spawn(|| *inside.lock().expect("free") = fib(&pool, 18))).expect("no panic");
+        pool.scope_with(|scope| scope.spawn(|| *inside.lock().expect("free") = fib(&pool, 18)))
+            .expect("no panic");
         assert_eq!(inside.into_inner().expect("free"), 2584);
         pool.shutdown(Shutdown::Drain, None);
         assert_eq!(fib(&pool, 10), 55, "a closed pool still joins, on the caller");
@@ -129,9 +145,14 @@ fn a_panic_in_a_half_comes_back_after_both_have_ended() {
             std::thread::sleep(Duration::from_millis(20));
             ended.fetch_add(1, Ordering::SeqCst);
         };
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.join_with(|| half(0), || half(1))));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.join_with(|| half(0), || half(1))
+        }));
         let panic = caught.expect_err("one half panicked");
-        assert_eq!(panic.downcast_ref::<String>().expect("a text"), &format!("half {bad}"));
+        assert_eq!(
+            panic.downcast_ref::<String>().expect("a text"),
+            &format!("half {bad}")
+        );
         assert_eq!(ended.load(Ordering::SeqCst), 1);
     }
 }
@@ -153,10 +174,22 @@ fn a_panic_in_a_stolen_half_of_a_task_keeps_its_place() {
     }
     static POOL: std::sync::OnceLock<ThreadPool> = std::sync::OnceLock::new();
     let pool = POOL.get_or_init(|| ThreadPool::new(2).expect("starts"));
-    let error = pool.submit::<forks>(()).expect("open").wait().expect_err("panicked");
-    let TaskError::Panicked(panic) = error else { unreachable!("{error}") };
+    let error = pool
+        .submit::<forks>(())
+        .expect("open")
+        .wait()
+        .expect_err("panicked");
+    let TaskError::Panicked(panic) = error else {
+        unreachable!("{error}")
+    };
     assert_eq!(panic.message, "stolen half");
-    assert!(panic.location.as_deref().is_some_and(|at| at.contains("engine.rs:")), "{panic}");
+    assert!(
+        panic
+            .location
+            .as_deref()
+            .is_some_and(|at| at.contains("engine.rs:")),
+        "{panic}"
+    );
     pool.shutdown(Shutdown::Drain, None);
 }
 
@@ -165,19 +198,33 @@ fn borrowing_forms_reach_the_callers_memory() {
     for workers in [1, 3] {
         let pool = pool(workers);
         let words = ["a", "bb", "ccc"].repeat(100);
-        assert_eq!(pool.map_slice(&words, |word| word.len()).expect("ok"), [1, 2, 3].repeat(100));
+        assert_eq!(
+            pool.map_slice(&words, |word| word.len()).expect("ok"),
+            [1, 2, 3].repeat(100)
+        );
         let mut numbers: Vec<u64> = (0..10_000).collect();
         pool.for_each_mut(&mut numbers, |n| *n *= 2).expect("ok");
         assert_eq!(numbers[9_999], 19_998);
-        pool.for_each_chunk_mut(&mut numbers, 7, |chunk, part| part.fill(chunk as u64)).expect("ok");
+        pool.for_each_chunk_mut(&mut numbers, 7, |chunk, part| part.fill(chunk as u64))
+            .expect("ok");
         assert_eq!((numbers[6], numbers[7], numbers[9_999]), (0, 1, 1428));
-        let error = pool.for_each_chunk_mut(&mut numbers, 0, |_, _| ()).expect_err("zero");
-        assert_eq!(error.to_string(), "item 0: task was rejected: the chunk size must be at least 1, got 0");
-        let error = pool.map_slice(&numbers, |n| assert!(*n < 500, "too large")).expect_err("panics");
+        let error = pool
+            .for_each_chunk_mut(&mut numbers, 0, |_, _| ())
+            .expect_err("zero");
+        assert_eq!(
+            error.to_string(),
+            "item 0: task was rejected: the chunk size must be at least 1, got 0"
+        );
+        let error = pool
+            .map_slice(&numbers, |n| assert!(*n < 500, "too large"))
+            .expect_err("panics");
         assert_eq!(error.index, 3500);
         let floats: Vec<f64> = (1..20_000).map(|i| 1.0 / f64::from(i)).collect();
         let expected = par_core::fold::reduce(&Sum, floats.iter().copied());
-        assert_eq!(pool.reduce_slice(&floats, Sum).expect("ok").to_bits(), expected.to_bits());
+        assert_eq!(
+            pool.reduce_slice(&floats, Sum).expect("ok").to_bits(),
+            expected.to_bits()
+        );
         assert_eq!(pool.map_slice::<u8, u8>(&[], |x| *x).expect("ok"), []);
     }
 }
@@ -200,7 +247,9 @@ fn a_borrowing_scope_waits_for_its_children_also_when_it_unwinds() {
     }));
     assert!(unwound.is_err());
     assert_eq!(ended.load(Ordering::SeqCst), 10);
-    let error = pool.scope_with(|scope| scope.spawn(|| panic!("a child"))).expect_err("a child panicked");
+    let error = pool
+        .scope_with(|scope| scope.spawn(|| panic!("a child")))
+        .expect_err("a child panicked");
     assert!(error.to_string().contains("a child"), "{error}");
 }
 
@@ -210,7 +259,10 @@ fn a_full_queue_hands_the_input_back() {
     let gate = Gate::close(&pool);
     let waiting = [1, 2].map(|x| pool.try_submit::<square>(x).expect("room for two"));
     let refused = pool.try_submit::<square>(3).expect_err("full");
-    assert_eq!((refused.input, refused.to_string()), (3, "the queue of the pool is full".to_owned()));
+    assert_eq!(
+        (refused.input, refused.to_string()),
+        (3, "the queue of the pool is full".to_owned())
+    );
     // A cancelled job makes room, without waiting for a worker.
     assert!(waiting[0].cancel());
     let third = pool.try_submit::<square>(3).expect("room again");
@@ -222,7 +274,10 @@ fn a_full_queue_hands_the_input_back() {
     });
     let [first, second] = waiting;
     assert_eq!(first.wait(), Err(TaskError::Cancelled));
-    assert_eq!([second, third, fourth].map(par_sync::Handle::wait), [Ok(4), Ok(9), Ok(16)]);
+    assert_eq!(
+        [second, third, fourth].map(par_sync::Handle::wait),
+        [Ok(4), Ok(9), Ok(16)]
+    );
 }
 
 /// Keeps one worker busy until it is opened.
@@ -235,7 +290,13 @@ static ONE_GATE: Mutex<()> = Mutex::new(());
 #[par_sync::task]
 fn pass_gate(_: ()) {
     let gate = GATES.lock().expect("free").pop().expect("a gate");
-    ENTERED.lock().expect("free").pop().expect("somebody").send(()).expect("somebody waits");
+    ENTERED
+        .lock()
+        .expect("free")
+        .pop()
+        .expect("somebody")
+        .send(())
+        .expect("somebody waits");
     let _ = gate.recv_timeout(Duration::from_secs(30));
 }
 
@@ -248,7 +309,9 @@ impl Gate {
         GATES.lock().expect("free").push(gate);
         ENTERED.lock().expect("free").push(enter);
         let handle = pool.submit::<pass_gate>(()).expect("open");
-        entered.recv_timeout(Duration::from_secs(30)).expect("a worker comes");
+        entered
+            .recv_timeout(Duration::from_secs(30))
+            .expect("a worker comes");
         Gate(open, handle)
     }
 
@@ -275,7 +338,11 @@ fn endless_input_is_read_a_bounded_number_ahead() {
 
 #[par_sync::task]
 fn fails_on_two(seen: u64) -> Result<(), String> {
-    if par_sync::worker_index() == Some(2) { Err(format!("no room at {seen}")) } else { Ok(()) }
+    if par_sync::worker_index() == Some(2) {
+        Err(format!("no room at {seen}"))
+    } else {
+        Ok(())
+    }
 }
 
 #[par_sync::task]
@@ -286,15 +353,26 @@ fn prepare(start: u64) {
 #[par_sync::task]
 fn count_up(_: u64) -> (u64, u64) {
     let index = par_sync::worker_index().expect("on a worker") as u64;
-    (index, par_sync::with_local(|| 0u64, |count| std::mem::replace(count, *count + 1)))
+    (
+        index,
+        par_sync::with_local(|| 0u64, |count| std::mem::replace(count, *count + 1)),
+    )
 }
 
 #[test]
 fn initialisers_run_on_each_worker_and_may_refuse() {
-    let error = ThreadPool::builder().workers(3).initializer::<fails_on_two>(9).build().expect_err("one fails");
+    let error = ThreadPool::builder()
+        .workers(3)
+        .initializer::<fails_on_two>(9)
+        .build()
+        .expect_err("one fails");
     let expected = "the initialiser failed on worker 2: task failed: no room at 9 [alloc::string::String]";
     assert_eq!(error.to_string(), expected);
-    let pool = ThreadPool::builder().workers(3).initializer::<prepare>(1000).build().expect("starts");
+    let pool = ThreadPool::builder()
+        .workers(3)
+        .initializer::<prepare>(1000)
+        .build()
+        .expect("starts");
     let mut next = [1000; 3];
     let mut seen = pool.map::<count_up>(0..300).expect("map");
     seen.sort_unstable();
@@ -309,7 +387,11 @@ fn deadlines_hold_for_those_who_wait() {
     let pool = pool(1);
     let hasty = pool.with_plan(Plan::default().timeout(Duration::from_millis(30)));
     let gate = Gate::close(&pool);
-    let error = hasty.submit::<square>(3).expect("open").wait().expect_err("nobody ran it");
+    let error = hasty
+        .submit::<square>(3)
+        .expect("open")
+        .wait()
+        .expect_err("nobody ran it");
     assert_eq!(error.to_string(), "task passed its deadline of 30 ms");
     gate.open();
     let running = hasty.submit::<spin_until_cancelled>(20_000).expect("open");
@@ -322,7 +404,11 @@ struct Seen(Mutex<Vec<(usize, std::ops::Range<usize>)>>, AtomicUsize);
 impl Observer for Seen {
     fn event(&self, event: &Event) {
         match event {
-            Event::Started { parts, worker: Some(worker), .. } => self.0.lock().expect("free").push((*worker, parts.clone())),
+            Event::Started {
+                parts,
+                worker: Some(worker),
+                ..
+            } => self.0.lock().expect("free").push((*worker, parts.clone())),
             Event::WorkerUp { .. } => _ = self.1.fetch_add(1, Ordering::SeqCst),
             _ => {}
         }
@@ -343,7 +429,10 @@ fn static_mappings_give_each_worker_its_share() {
         let seen = seen.0.lock().expect("free").clone();
         assert_eq!(seen.iter().map(|(_, parts)| parts.len()).sum::<usize>(), 90);
         for (worker, parts) in seen {
-            assert!(parts.clone().all(|part| owner(part) == worker), "{mapping:?}: worker {worker} ran {parts:?}");
+            assert!(
+                parts.clone().all(|part| owner(part) == worker),
+                "{mapping:?}: worker {worker} ran {parts:?}"
+            );
         }
     }
 }
@@ -372,7 +461,10 @@ fn pools_grow_and_shrink_while_they_run() {
     });
     assert_eq!(sums.len(), 400);
     assert_eq!(before.map::<square>(0..100).expect("map").len(), 100);
-    assert_eq!(pool.resize(0).expect_err("none").to_string(), "a pool needs at least 1 worker, got 0");
+    assert_eq!(
+        pool.resize(0).expect_err("none").to_string(),
+        "a pool needs at least 1 worker, got 0"
+    );
 }
 
 #[test]
@@ -383,7 +475,10 @@ fn shutdown_tells_the_truth() {
     let waiting: Vec<_> = (0..5).map(|x| pool.submit::<square>(x).expect("room")).collect();
     // The worker stands before the gate and cannot be ended.
     let report = pool.shutdown(Shutdown::CancelPending, Some(Duration::from_millis(20)));
-    assert_eq!((report.ran, report.cancelled, report.lost, report.detached), (10, 5, 0, 1));
+    assert_eq!(
+        (report.ran, report.cancelled, report.lost, report.detached),
+        (10, 5, 0, 1)
+    );
     for handle in waiting {
         assert_eq!(handle.wait(), Err(TaskError::Cancelled));
     }
@@ -397,7 +492,9 @@ fn shutdown_tells_the_truth() {
 #[test]
 fn drain_runs_everything_and_tokens_end_what_runs() {
     let pool1 = pool(2);
-    let handles: Vec<_> = (0..50).map(|_| pool1.submit::<nested_sum>(10).expect("room")).collect();
+    let handles: Vec<_> = (0..50)
+        .map(|_| pool1.submit::<nested_sum>(10).expect("room"))
+        .collect();
     pool1.shutdown(Shutdown::Drain, None);
     assert!(handles.into_iter().all(|handle| handle.wait() == Ok(285)));
 
@@ -436,8 +533,15 @@ fn the_last_pool_may_be_dropped_on_its_own_worker() {
 fn no_thread_outlives_its_pool() {
     let before = named("outlive");
     assert_eq!(before, 0);
-    let options = ThreadOptions { name: "outlive".to_owned(), ..ThreadOptions::default() };
-    let pool = ThreadPool::builder().workers(3).options(options).build().expect("starts");
+    let options = ThreadOptions {
+        name: "outlive".to_owned(),
+        ..ThreadOptions::default()
+    };
+    let pool = ThreadPool::builder()
+        .workers(3)
+        .options(options)
+        .build()
+        .expect("starts");
     assert_eq!(pool.submit::<patient>(3).expect("open").wait(), Ok(3));
     assert!(named("outlive") >= 3);
     drop(pool);
@@ -446,7 +550,9 @@ fn no_thread_outlives_its_pool() {
 
 /// Threads of this process whose name begins so.
 fn named(name: &str) -> usize {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return 0;
+    };
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|comm| comm.starts_with(name)).count()
 }

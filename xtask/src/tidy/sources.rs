@@ -42,6 +42,26 @@ const UNSAFE: &[(&str, &str)] = &[
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),
+    (
+        "crates/par-sync/src/engine.rs",
+        "promises that borrowed work has ended when its job is done",
+    ),
+    (
+        "crates/par-sync/src/engine/join.rs",
+        "refers to halves of joins in frames that it does not leave",
+    ),
+    (
+        "crates/par-sync/src/engine/latch.rs",
+        "is opened by a thread that it may not outlive",
+    ),
+    (
+        "crates/par-sync/src/engine/stack_job.rs",
+        "runs halves of joins in the frames of their joiners",
+    ),
+    (
+        "crates/par-sync/src/engine/worker.rs",
+        "finds the worker in the frame of its thread",
+    ),
 ];
 
 /// Lines of a file without its tests, at most.

@@ -28,30 +28,36 @@ impl Inner {
     /// Starts a substitute for that worker, which counts as a thread already.
     pub(crate) fn substitute(&self, index: Option<usize>) {
         let Some(index) = index else { return };
-        let Some(engine) = self.engine.upgrade() else { return self.thread_ended(None, false) };
+        let Some(engine) = self.engine.upgrade() else {
+            return self.thread_ended(None, false);
+        };
         let inner = Arc::clone(&engine.inner);
         let weak = self.engine.clone();
-        let spawned = self.builder(format!("{}-{index}s", self.options.name)).spawn(move || {
-            let desk = Arc::new(Desk::default());
-            inner.queue.state.lock().desks.push(Arc::clone(&desk));
-            let entered = par_core::enter_worker(index, weak);
-            let worker = Worker::new(Arc::clone(&inner), index, Arc::clone(&desk), None);
-            let ready = worker.enter(|worker| {
-                // Where the initialiser fails there is no substitute: those who wait keep their deadline all the same.
-                let ready = inner.common.initializer.as_ref().is_none_or(|task| task.run().is_ok());
-                while ready
-                    && let Some(work) = inner.queue.next(Seeker::Substitute, &inner)
-                {
-                    super::threads::run(worker, work);
-                    if inner.queue.state.lock().others_awake() {
-                        break;
+        let spawned = self
+            .builder(format!("{}-{index}s", self.options.name))
+            .spawn(move || {
+                let desk = Arc::new(Desk::default());
+                inner.queue.state.lock().desks.push(Arc::clone(&desk));
+                let entered = par_core::enter_worker(index, weak);
+                let worker = Worker::new(Arc::clone(&inner), index, Arc::clone(&desk), None);
+                let ready = worker.enter(|worker| {
+                    // Where the initialiser fails there is no substitute: those who wait keep their deadline all the same.
+                    let ready = inner
+                        .common
+                        .initializer
+                        .as_ref()
+                        .is_none_or(|task| task.run().is_ok());
+                    while ready && let Some(work) = inner.queue.next(Seeker::Substitute, &inner) {
+                        super::threads::run(worker, work);
+                        if inner.queue.state.lock().others_awake() {
+                            break;
+                        }
                     }
-                }
-                ready
+                    ready
+                });
+                drop(entered);
+                inner.thread_ended(Some(&desk), ready);
             });
-            drop(entered);
-            inner.thread_ended(Some(&desk), ready);
-        });
         match spawned {
             Ok(handle) => self.keep(handle),
             // Nothing can be lent; those who wait keep their deadline all the same.

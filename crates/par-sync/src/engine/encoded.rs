@@ -10,7 +10,7 @@ use std::time::Instant;
 /// Runs a claim by way of its bytes, on this thread.
 pub(crate) fn run(mut claim: Claim, worker: usize) {
     let started = Instant::now();
-    claim.delivered();
+    claim.delivered(worker);
     match reply(&mut claim) {
         Ok(reply) => claim.complete(&reply, worker, started, started.elapsed()),
         Err(error) => claim.fail(error),

@@ -57,9 +57,8 @@ where
             (Err(panic), _) => panic.resume(),
             (Ok(_), None) => unreachable!("a half whose reference came back was not run"),
         },
-        Some(reference) => {
+        Some(_) => {
             // The join within `a` that offered it has not ended, which rule 1 excludes. Nothing could be done that is sound.
-            drop(reference);
             eprintln!("par: a join has ended before one that it holds");
             std::process::abort()
         }
@@ -112,17 +111,27 @@ where
     RB: Send,
 {
     let me = crate::sync_seam::current();
-    let both = StackJob::new(|| Worker::here(inner, |worker| match worker {
-        Some(worker) => join_here(worker, a, b),
-        None => (a(), b()),
-    }), &me, std::ptr::null());
+    let both = StackJob::new(
+        || {
+            Worker::here(inner, |worker| match worker {
+                Some(worker) => join_here(worker, a, b),
+                None => (a(), b()),
+            })
+        },
+        &me,
+        std::ptr::null(),
+    );
     // SAFETY: either the reference is refused and dropped, or the latch is waited for below.
     if inner.inject(unsafe { both.reference() }) {
         for look in 0..LOOKS {
             if both.latch.is_open() {
                 break;
             }
-            if look < LOOKS / 4 { std::hint::spin_loop() } else { thread::yield_now() }
+            if look < LOOKS / 4 {
+                std::hint::spin_loop()
+            } else {
+                thread::yield_now()
+            }
         }
         while !both.latch.is_open() {
             both.latch.sleep();

@@ -19,7 +19,10 @@ pub(crate) struct Latch<'a> {
 impl<'a> Latch<'a> {
     /// A shut latch for the thread of that handle.
     pub(crate) fn new(waiter: &'a Thread) -> Self {
-        Latch { state: AtomicUsize::new(SHUT), waiter }
+        Latch {
+            state: AtomicUsize::new(SHUT),
+            waiter,
+        }
     }
 
     #[inline]
@@ -33,7 +36,11 @@ impl<'a> Latch<'a> {
     /// `this` points to a latch whose waiter stays until it is open, and nobody opened it before.
     pub(crate) unsafe fn open(this: *const Self) {
         // SAFETY: the latch is there until it is open, by the caller's promise.
-        let shut = unsafe { (*this).state.compare_exchange(SHUT, OPEN, Ordering::AcqRel, Ordering::Acquire) };
+        let shut = unsafe {
+            (*this)
+                .state
+                .compare_exchange(SHUT, OPEN, Ordering::AcqRel, Ordering::Acquire)
+        };
         if shut.is_err() {
             // SAFETY: asleep is not open, so the latch is still there.
             let waiter = unsafe { (*this).waiter.clone() };
@@ -46,7 +53,9 @@ impl<'a> Latch<'a> {
     /// Sleeps until the latch is open or somebody else unparks this thread. Only its waiter calls it.
     pub(crate) fn sleep(&self) {
         // An error means open, or asleep from a sleep that somebody else ended.
-        let _ = self.state.compare_exchange(SHUT, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .state
+            .compare_exchange(SHUT, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
         if !self.is_open() {
             park();
         }

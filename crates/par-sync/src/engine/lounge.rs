@@ -25,7 +25,10 @@ impl Lounge {
     pub(crate) fn new() -> Self {
         Lounge {
             announced: AtomicUsize::new(0),
-            seats: Mutex::new(Seats { announced: 0, called: 0 }),
+            seats: Mutex::new(Seats {
+                announced: 0,
+                called: 0,
+            }),
             called: Condvar::new(),
         }
     }

@@ -6,12 +6,12 @@
 //! 3. A thread is blocked while it sleeps in a wait of this pool. When all threads are blocked and there is work, whoever
 //!    made it so lends a substitute: brought the work, began to sleep, or left.
 
+use super::Inner;
 use super::stack_job::JobRef;
 use super::worker::Desk;
-use super::Inner;
+use par_core::Claimant;
 use par_core::engine::{Refused, Room};
 use par_core::job::{Claim, Job};
-use par_core::Claimant;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -197,7 +197,11 @@ impl Queue {
             };
             seen = Some(job.id());
             // While the pool drains, workers that have nothing left are gone: the others take of every share.
-            let claim = if draining { job.claim(Claimant::Any) } else { claim(&job, who, inner) };
+            let claim = if draining {
+                job.claim(Claimant::Any)
+            } else {
+                claim(&job, who, inner)
+            };
             if job.parts() > 1 && job.unclaimed() == 0 {
                 self.remove(&job);
             }
@@ -237,7 +241,11 @@ impl Queue {
         }
         self.news.fetch_add(1, Ordering::Release);
         self.room.notify_all();
-        if take { std::mem::take(&mut state.jobs) } else { VecDeque::new() }
+        if take {
+            std::mem::take(&mut state.jobs)
+        } else {
+            VecDeque::new()
+        }
     }
 }
 
@@ -248,7 +256,10 @@ pub(crate) fn claim(job: &Arc<Job>, who: Seeker, inner: &Inner) -> Option<Claim>
         Seeker::Substitute => job.claim(Claimant::Any),
         Seeker::Worker(index) => job.claim(Claimant::Worker(index)).or_else(|| {
             let (now, most) = inner.sizes();
-            (1..).map(|turn| index + turn * now).take_while(|other| *other < most).find_map(|other| job.claim(Claimant::Worker(other)))
+            (1..)
+                .map(|turn| index + turn * now)
+                .take_while(|other| *other < most)
+                .find_map(|other| job.claim(Claimant::Worker(other)))
         }),
     }
 }

@@ -32,11 +32,18 @@ impl Inner {
             self.wake_all();
             if how == Shutdown::Kill {
                 // Those who wait need not wait for threads that nobody can end.
-                self.running().iter().for_each(|job| job.end_early(TaskError::Cancelled));
+                self.running()
+                    .iter()
+                    .for_each(|job| job.end_early(TaskError::Cancelled));
             }
             detached = self.queue.state.lock().threads;
         }
-        ShutdownReport { ran: self.ran.load(Ordering::Relaxed), cancelled, lost: 0, detached }
+        ShutdownReport {
+            ran: self.ran.load(Ordering::Relaxed),
+            cancelled,
+            lost: 0,
+            detached,
+        }
     }
 
     fn wake_all(&self) {

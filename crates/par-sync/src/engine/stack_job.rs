@@ -47,7 +47,10 @@ where
     /// # Safety
     /// The caller keeps rules 1 and 2, and what `task` points to outlives the frame of the half.
     pub(crate) unsafe fn reference(&self) -> JobRef {
-        JobRef { half: std::ptr::from_ref(self).cast(), run: run::<F, R> }
+        JobRef {
+            half: std::ptr::from_ref(self).cast(),
+            run: run::<F, R>,
+        }
     }
 
     /// The worker that has taken the half, once it has begun.
@@ -104,7 +107,10 @@ where
     let (function, task) = unsafe {
         (*half).thief.store(worker.index(), Ordering::Release);
         let task = (*half).task;
-        ((*(*half).function.get()).take(), (!task.is_null()).then(|| Arc::clone(&*task)))
+        (
+            (*(*half).function.get()).take(),
+            (!task.is_null()).then(|| Arc::clone(&*task)),
+        )
     };
     if let Some(function) = function {
         let result = match task {

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::{self, Builder, JoinHandle};
 
-
 /// How often an idle worker looks for work before it sleeps. Work often follows work, and a look costs less than a wake-up;
 /// after the first few looks it lets others have the core.
 const LOOKS: u32 = 128;
@@ -116,39 +115,57 @@ impl Inner {
         result
     }
 
-    fn start(&self, index: usize, report: mpsc::Sender<(usize, Result<(), TaskError>)>) -> std::io::Result<()> {
+    fn start(
+        &self,
+        index: usize,
+        report: mpsc::Sender<(usize, Result<(), TaskError>)>,
+    ) -> std::io::Result<()> {
         let (deque, seat) = Seat::new();
         let engine = self.engine.clone();
         let inner = engine.upgrade().map(|engine| Arc::clone(&engine.inner));
-        let Some(inner) = inner else { return Err(std::io::Error::other("the pool is gone")) };
+        let Some(inner) = inner else {
+            return Err(std::io::Error::other("the pool is gone"));
+        };
         self.take_seat(index, Arc::clone(&seat));
-        let handle = self.builder(format!("{}-{index}", self.options.name)).spawn(move || {
-            let desk = Arc::new(Desk::default());
-            inner.queue.state.lock().desks.push(Arc::clone(&desk));
-            let entered = par_core::enter_worker(index, engine);
-            let bench = Bench::new(deque, seat, &inner);
-            let worker = Worker::new(Arc::clone(&inner), index, Arc::clone(&desk), Some(bench));
-            worker.enter(|worker| {
-                let ready = inner.common.initializer.as_ref().map_or(Ok(()), |task| task.run());
-                let good = ready.is_ok();
-                inner.observers.emit(|| match &ready {
-                    Ok(()) => Event::WorkerUp { worker: index, pid: None },
-                    Err(error) => Event::WorkerLost { worker: index, reason: error.to_string() },
+        let handle = self
+            .builder(format!("{}-{index}", self.options.name))
+            .spawn(move || {
+                let desk = Arc::new(Desk::default());
+                inner.queue.state.lock().desks.push(Arc::clone(&desk));
+                let entered = par_core::enter_worker(index, engine);
+                let bench = Bench::new(deque, seat, &inner);
+                let worker = Worker::new(Arc::clone(&inner), index, Arc::clone(&desk), Some(bench));
+                worker.enter(|worker| {
+                    let ready = inner
+                        .common
+                        .initializer
+                        .as_ref()
+                        .map_or(Ok(()), |task| task.run());
+                    let good = ready.is_ok();
+                    inner.observers.emit(|| match &ready {
+                        Ok(()) => Event::WorkerUp {
+                            worker: index,
+                            pid: None,
+                        },
+                        Err(error) => Event::WorkerLost {
+                            worker: index,
+                            reason: error.to_string(),
+                        },
+                    });
+                    // Nobody listens any more where the start was given up; the worker is then told to go.
+                    let _ = report.send((index, ready));
+                    drop(report);
+                    if good {
+                        serve(worker);
+                    } else {
+                        inner.queue.state.lock().present[index] = false;
+                    }
                 });
-                // Nobody listens any more where the start was given up; the worker is then told to go.
-                let _ = report.send((index, ready));
-                drop(report);
-                if good {
-                    serve(worker);
-                } else {
-                    inner.queue.state.lock().present[index] = false;
-                }
-            });
-            drop(worker);
-            // Worker-local state goes before the thread counts as gone.
-            drop(entered);
-            inner.thread_ended(Some(&desk), true);
-        })?;
+                drop(worker);
+                // Worker-local state goes before the thread counts as gone.
+                drop(entered);
+                inner.thread_ended(Some(&desk), true);
+            })?;
         self.keep(handle);
         Ok(())
     }
@@ -196,7 +213,12 @@ impl Inner {
 /// The day of a worker.
 fn serve(worker: &Worker) {
     let inner = worker.inner();
-    let look = || inner.queue.next(Seeker::Worker(worker.index()), inner).or_else(|| worker.steal().map(Work::Half));
+    let look = || {
+        inner
+            .queue
+            .next(Seeker::Worker(worker.index()), inner)
+            .or_else(|| worker.steal().map(Work::Half))
+    };
     loop {
         let news = inner.queue.news.load(Ordering::Acquire);
         if let Some(work) = look() {
@@ -227,7 +249,10 @@ fn serve(worker: &Worker) {
     if !inner.is_open() {
         return;
     }
-    inner.observers.emit(|| Event::WorkerLost { worker: worker.index(), reason: "the pool was made smaller".to_owned() });
+    inner.observers.emit(|| Event::WorkerLost {
+        worker: worker.index(),
+        reason: "the pool was made smaller".to_owned(),
+    });
 }
 
 /// Looks out for a moment; whether there is something new.
@@ -258,4 +283,3 @@ impl Inner {
         self.roster_version.fetch_add(1, Ordering::Release);
     }
 }
-

@@ -53,7 +53,11 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) fn new() -> (Deque<JobRef>, Arc<Seat>) {
         let deque = Deque::new_lifo();
-        let seat = Seat { stealer: deque.stealer(), thread: OnceLock::new(), watcher: AtomicUsize::new(0) };
+        let seat = Seat {
+            stealer: deque.stealer(),
+            thread: OnceLock::new(),
+            watcher: AtomicUsize::new(0),
+        };
         (deque, Arc::new(seat))
     }
 
@@ -70,7 +74,9 @@ impl Seat {
     #[cold]
     fn wake_watcher(&self, inner: &Inner) {
         let watcher = self.watcher.swap(0, Ordering::AcqRel);
-        let seat = watcher.checked_sub(1).and_then(|index| inner.seats().get(index).cloned());
+        let seat = watcher
+            .checked_sub(1)
+            .and_then(|index| inner.seats().get(index).cloned());
         if let Some(thread) = seat.as_ref().and_then(|seat| seat.thread.get()) {
             thread.unpark();
         }
@@ -82,7 +88,12 @@ impl Bench {
         let thread = thread::current();
         // A seat has one thread, so it is not set yet.
         let _ = seat.thread.set(thread.clone());
-        Bench { deque, seat, thread, roster: RefCell::new((usize::MAX, inner.seats())) }
+        Bench {
+            deque,
+            seat,
+            thread,
+            roster: RefCell::new((usize::MAX, inner.seats())),
+        }
     }
 
     /// Offers a half to the others.
@@ -114,7 +125,13 @@ impl Bench {
 
 impl Worker {
     pub(crate) fn new(inner: Arc<Inner>, index: usize, desk: Arc<Desk>, bench: Option<Bench>) -> Self {
-        Worker { inner, index, desk, bench, task: Cell::new(std::ptr::null()) }
+        Worker {
+            inner,
+            index,
+            desk,
+            bench,
+            task: Cell::new(std::ptr::null()),
+        }
     }
 
     /// Makes this thread that worker while `serve` runs.
@@ -214,7 +231,9 @@ impl Worker {
     /// Whether there seems to be something to steal.
     pub(crate) fn sees_halves(&self) -> bool {
         let Some(bench) = &self.bench else { return false };
-        bench.with_seats(&self.inner, |seats| seats.iter().any(|seat| !seat.stealer.is_empty()))
+        bench.with_seats(&self.inner, |seats| {
+            seats.iter().any(|seat| !seat.stealer.is_empty())
+        })
     }
 
     /// Asks to be woken when that worker offers its next half. False if there is one now.
