@@ -6,6 +6,7 @@ use super::wordcount::{self, Counts};
 use super::{pi, sum};
 use crate::Error;
 use par_core::{Plan, Pool, Sum};
+use par_sync::ThreadPool;
 
 /// An engine and how it is started with a number of workers. Dropping the runner stops its workers.
 pub(crate) struct Engine {
@@ -13,7 +14,10 @@ pub(crate) struct Engine {
     pub(crate) start: fn(usize) -> Result<Box<dyn Runner>, Error>,
 }
 
-pub(crate) const ENGINES: &[Engine] = &[];
+pub(crate) const ENGINES: &[Engine] = &[Engine {
+    name: "threads",
+    start: |workers| Ok(Box::new(ThreadPool::new(workers)?)),
+}];
 
 #[par_core::task(idempotent)]
 fn pi_block(block: u64) -> u64 {
