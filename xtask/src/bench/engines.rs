@@ -1,12 +1,14 @@
 //! The engines that the benchmarks know, and the workloads as tasks that run on any of them.
 
+use super::busy::Busy;
 use super::mandelbrot::{self, View};
 use super::runner::Runner;
 use super::wordcount::{self, Counts};
 use super::{pi, sum};
 use crate::Error;
-use par_core::{Plan, Pool, Sum};
+use par_core::{Observer, Plan, Pool, Sum};
 use par_sync::ThreadPool;
+use std::sync::Arc;
 
 /// An engine and how it is started with a number of workers. Dropping the runner stops its workers.
 pub(crate) struct Engine {
@@ -61,6 +63,12 @@ impl<E: ?Sized + par_core::engine::Engine> Runner for Pool<E> {
 
     fn sum(&self, numbers: u64) -> Result<f64, Error> {
         Ok(self.map_reduce::<sum_value, _>(0..numbers, Sum)?)
+    }
+
+    fn count_time(&self) -> Option<Arc<Busy>> {
+        let busy = Arc::new(Busy::default());
+        self.observer(Arc::clone(&busy) as Arc<dyn Observer>);
+        Some(busy)
     }
 }
 

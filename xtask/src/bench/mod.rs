@@ -2,9 +2,10 @@
 //!
 //! - [`pi`], [`mandelbrot`], [`wordcount`], [`sum`]: the workloads, as plain functions of an item.
 //! - [`runner`]: what an engine must be able to run, and the serial program.
-//! - [`engines`]: the engines that there are.
+//! - [`engines`]: the engines that there are; [`busy`]: what their workers did with their time.
 //! - [`report`]: the rows, the file and the table.
 
+mod busy;
 mod digest;
 mod engines;
 mod mandelbrot;
@@ -16,6 +17,7 @@ mod sum;
 mod wordcount;
 
 use crate::{Error, command};
+use busy::Busy;
 use engines::{ENGINES, Engine};
 use indicatif::{ProgressBar, ProgressStyle};
 use report::{Machine, Report, Timing};
@@ -147,7 +149,7 @@ fn measure(
     let runs = (1 + engines.len() * workers.len()) * WORKLOADS.len() * (repeats + 1);
     let bar = progress(runs as u64);
     for workload in WORKLOADS {
-        let (timing, output) = time(workload, &Serial, jobs, repeats, &bar, Serial::NAME)?;
+        let (timing, output) = time(workload, &Serial, jobs, repeats, &bar, Serial::NAME, None)?;
         report.add(workload.name, Serial::NAME, 1, &timing, output.digest())?;
         report.results.extend(output.words());
         if let Output::Rows(rows) = &output {
@@ -161,9 +163,18 @@ fn measure(
         for &count in workers {
             let failed = |error: Error| format!("{} with {count} workers: {error}", engine.name);
             let runner = (engine.start)(count).map_err(failed)?;
+            let busy = runner.count_time();
             for workload in WORKLOADS {
-                let (timing, output) =
-                    time(workload, &*runner, jobs, repeats, &bar, engine.name).map_err(failed)?;
+                let (timing, output) = time(
+                    workload,
+                    &*runner,
+                    jobs,
+                    repeats,
+                    &bar,
+                    engine.name,
+                    busy.as_deref(),
+                )
+                .map_err(failed)?;
                 report.add(workload.name, engine.name, count, &timing, output.digest())?;
             }
         }
@@ -180,15 +191,18 @@ fn time(
     repeats: usize,
     bar: &ProgressBar,
     engine: &str,
+    busy: Option<&Busy>,
 ) -> Result<(Timing, Output), Error> {
     bar.set_message(format!("{} on {engine}", workload.name));
     let first = (workload.run)(runner, jobs)?;
     bar.inc(1);
     let mut seconds = Vec::with_capacity(repeats);
     for _ in 0..repeats {
+        busy.map(Busy::take);
         let started = Instant::now();
         let output = (workload.run)(runner, jobs)?;
-        seconds.push(started.elapsed().as_secs_f64());
+        let took = started.elapsed().as_secs_f64();
+        seconds.push((took, busy.map(|busy| busy.take().as_secs_f64())));
         bar.inc(1);
         if output.digest() != first.digest() {
             return Err(format!(

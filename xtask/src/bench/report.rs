@@ -1,5 +1,6 @@
 //! Rows of a benchmark run, the file they are kept in, and the table that says what limits each engine.
 
+use super::busy;
 use super::runner::Serial;
 use crate::Error;
 use par_core::metrics::Metrics;
@@ -12,18 +13,23 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Timing {
     pub(crate) median: f64,
     pub(crate) minimum: f64,
+    /// Seconds inside tasks, of all workers together, in the fastest repetition; None where nobody counts them.
+    pub(crate) busy: Option<f64>,
 }
 
 impl Timing {
+    /// Of repetitions: seconds, and seconds inside tasks.
+    ///
     /// # Errors
     /// No times.
-    pub(crate) fn of(mut seconds: Vec<f64>) -> Result<Self, Error> {
-        seconds.sort_by(f64::total_cmp);
-        let n = seconds.len();
-        let &minimum = seconds.first().ok_or("no repetition was timed")?;
+    pub(crate) fn of(mut runs: Vec<(f64, Option<f64>)>) -> Result<Self, Error> {
+        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let n = runs.len();
+        let &(minimum, busy) = runs.first().ok_or("no repetition was timed")?;
         Ok(Self {
-            median: (seconds[(n - 1) / 2] + seconds[n / 2]) / 2.0,
+            median: (runs[(n - 1) / 2].0 + runs[n / 2].0) / 2.0,
             minimum,
+            busy,
         })
     }
 }
@@ -41,6 +47,8 @@ pub(crate) struct Row {
     pub(crate) efficiency: f64,
     /// None with one worker.
     pub(crate) karp_flatt: Option<f64>,
+    /// Seconds inside tasks, of all workers together, in the fastest repetition; None for the serial program.
+    pub(crate) busy: Option<f64>,
     /// Sixteen hexadecimal digits over the exact bits of the result.
     pub(crate) digest: String,
 }
@@ -124,6 +132,7 @@ impl Report {
             speedup: metrics.speedup,
             efficiency: metrics.efficiency,
             karp_flatt: metrics.karp_flatt,
+            busy: timing.busy,
             digest,
         });
         Ok(())
@@ -226,7 +235,22 @@ impl Report {
                 .filter(of_pair)
                 .map(|row| (row.workers, row.seconds_minimum));
             let metrics = Metrics::new(self.serial(workload)?.seconds_minimum, points)?.with_cores(*cores);
-            text += &format!("{workload} on {engine}: {}\n", metrics.verdict());
+            text += &format!("{workload} on {engine}: {}", metrics.verdict());
+            // More workers than cores would be told to wait by the machine, not by the engine.
+            let widest = self
+                .rows
+                .iter()
+                .filter(of_pair)
+                .filter(|row| row.workers <= *cores)
+                .next_back();
+            if let Some(row) = widest
+                && let Some(busy) = row.busy
+            {
+                let serial = self.serial(workload)?.seconds_minimum;
+                text += "; ";
+                text += &busy::in_words(row.workers, row.seconds_minimum, busy, serial);
+            }
+            text.push('\n');
         }
         Ok(text)
     }
@@ -253,6 +277,7 @@ mod tests {
         let timing = |seconds| Timing {
             median: seconds * 1.1,
             minimum: seconds,
+            busy: Some(9.0),
         };
         for (engine, workers, seconds) in [
             ("serial", 1, 10.0),
@@ -270,17 +295,19 @@ mod tests {
     #[test]
     fn timing_is_median_and_minimum() {
         assert_eq!(
-            Timing::of(vec![3.0, 1.0, 2.0]).unwrap(),
+            Timing::of(vec![(3.0, None), (1.0, Some(0.5)), (2.0, None)]).unwrap(),
             Timing {
                 median: 2.0,
-                minimum: 1.0
+                minimum: 1.0,
+                busy: Some(0.5)
             }
         );
         assert_eq!(
-            Timing::of(vec![4.0, 1.0]).unwrap(),
+            Timing::of(vec![(4.0, None), (1.0, None)]).unwrap(),
             Timing {
                 median: 2.5,
-                minimum: 1.0
+                minimum: 1.0,
+                busy: None
             }
         );
         assert!(Timing::of(Vec::new()).is_err());
@@ -301,6 +328,12 @@ mod tests {
                 .contains("pi on threads: a serial part of 10.0 %")
         );
         assert!(
+            report
+                .table()
+                .unwrap()
+                .contains("with 4 its workers were inside tasks 69 % of the time")
+        );
+        assert!(
             Report::new(String::new(), Machine::here(1))
                 .add(
                     "pi",
@@ -308,7 +341,8 @@ mod tests {
                     1,
                     &Timing {
                         median: 1.0,
-                        minimum: 1.0
+                        minimum: 1.0,
+                        busy: None
                     },
                     String::new()
                 )

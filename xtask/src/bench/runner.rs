@@ -1,11 +1,13 @@
 //! What an engine must be able to run, the workloads as jobs of it, and the serial program.
 
+use super::busy::Busy;
 use super::mandelbrot::{self, View};
 use super::wordcount::{self, Counts, Input};
 use super::{pi, sum};
 use crate::Error;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A program that can run the workloads: the serial one, or an engine with a number of workers.
 pub(crate) trait Runner {
@@ -17,6 +19,10 @@ pub(crate) trait Runner {
     fn wordcount(&self, batches: &[Vec<String>]) -> Result<Counts, Error>;
     /// Sum of the first numbers, in the fixed order.
     fn sum(&self, numbers: u64) -> Result<f64, Error>;
+    /// Counts the time inside tasks from now on, where there are any.
+    fn count_time(&self) -> Option<Arc<Busy>> {
+        None
+    }
 }
 
 /// The serial program: plain loops, nothing of the trait layer.
