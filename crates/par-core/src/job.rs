@@ -391,12 +391,12 @@ impl Claim {
         shares.record(|| self.job().body.encode(self.range.clone(), out))
     }
 
-    /// Notes that the parts go to `worker`, and counts the attempt.
-    pub fn delivered(&mut self, worker: usize) {
+    /// Notes that the parts go to `worker`, and counts the attempt. An engine that does not choose the worker gives `None`.
+    pub fn delivered(&mut self, worker: impl Into<Option<usize>>) {
         self.attempts += 1;
         self.begun = false;
         let job = &self.job;
-        job.core.observers.begin(job, &self.range, Some(worker));
+        job.core.observers.begin(job, &self.range, worker.into());
     }
 
     /// Notes that the worker may have begun the parts: from here on only idempotent ones are run again.
