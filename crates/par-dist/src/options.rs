@@ -1,0 +1,85 @@
+//! What a cluster pool can be told beyond what every pool can.
+
+use crate::BrokerError;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) const DEFAULT_QUEUE: &str = "default";
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const PREFETCH: usize = 256;
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
+
+/// Options of a [`ClusterPool`](crate::ClusterPool).
+///
+/// ```
+/// use par_dist::{ClusterPool, Options};
+/// let folder = tempfile::tempdir()?;
+/// let options = Options { broker: Some(folder.path().join("jobs.db")), ..Options::default() };
+/// let pool = ClusterPool::builder().workers(1).options(options).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file of the broker, made where there is none. Without one, a temporary file that goes with the pool.
+    pub broker: Option<PathBuf>,
+    /// The queue that the pool publishes to and that its workers work for.
+    pub queue: String,
+    /// Whether the pool starts its workers itself, as processes of this program. Otherwise all of them are started by hand
+    /// ([`Worker`](crate::Worker)), and the pool counts those that it sees.
+    pub local_workers: bool,
+    /// How long a heartbeat, of this pool or of one of its workers, may stand still before the others take it for dead; at
+    /// least 100 ms. A process that ends is noticed at once.
+    pub lease: Duration,
+    /// The most messages that each local worker leases ahead; at least 1. It leases fewer when they take long.
+    pub prefetch: usize,
+    /// The most messages of this pool that are in the broker at a time; at least 1.
+    pub published: usize,
+    /// The most bytes that the broker's file may grow to by this pool and its local workers.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            broker: None,
+            queue: DEFAULT_QUEUE.to_owned(),
+            local_workers: true,
+            lease: LEASE,
+            prefetch: PREFETCH,
+            published: 4096,
+            max_bytes: None,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
+        let least = |value: usize, option| {
+            if value == 0 {
+                return Err(BrokerError::Option {
+                    option,
+                    reason: "must be at least 1, got 0".to_owned(),
+                });
+            }
+            Ok(())
+        };
+        least(self.prefetch, "prefetch")?;
+        least(self.published, "published")?;
+        check_lease(self.lease)
+    }
+}
+
+pub(crate) fn check_lease(lease: Duration) -> Result<(), BrokerError> {
+    if lease < SHORTEST_LEASE {
+        let reason = format!(
+            "must be at least {} ms, got {} ms",
+            SHORTEST_LEASE.as_millis(),
+            lease.as_millis()
+        );
+        return Err(BrokerError::Option {
+            option: "lease",
+            reason,
+        });
+    }
+    Ok(())
+}
