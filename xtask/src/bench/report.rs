@@ -240,9 +240,7 @@ impl Report {
             let widest = self
                 .rows
                 .iter()
-                .filter(of_pair)
-                .filter(|row| row.workers <= *cores)
-                .next_back();
+                .rfind(|row| of_pair(row) && row.workers <= *cores);
             if let Some(row) = widest
                 && let Some(busy) = row.busy
             {
