@@ -252,16 +252,20 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     fn finished(&self, count: usize) {
-        if self.core.left.fetch_sub(count, Ordering::AcqRel) == count {
-            // Under the lock of `ended_early`, so that a job has one end.
-            let mut end = self.core.ended_early.lock();
-            // A task that sees its deadline before the clock does gives up as cancelled: it was late all the same.
-            let late = self.past_deadline() && !self.core.cancelled.load(Ordering::Relaxed);
-            if late && end.is_none() && !self.is_done() {
-                *end = Some(self.timed_out());
-            }
-            self.core.completion.complete();
+        if self.core.left.fetch_sub(count, Ordering::AcqRel) == count && self.turn_done() {
+            self.core.completion.wake();
         }
+    }
+
+    /// Makes the job done, under the lock of `ended_early`, so that it has one end; whether it was not before.
+    fn turn_done(&self) -> bool {
+        let mut end = self.core.ended_early.lock();
+        // A task that sees its deadline before the clock does gives up as cancelled: it was late all the same.
+        let late = self.past_deadline() && !self.core.cancelled.load(Ordering::Relaxed);
+        if late && end.is_none() && !self.is_done() {
+            *end = Some(self.timed_out());
+        }
+        self.core.completion.turn_on()
     }
 }
 

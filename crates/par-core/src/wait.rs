@@ -40,9 +40,18 @@ impl Completion {
 
     /// Turns the bit on and wakes everyone; later calls do nothing.
     pub(crate) fn complete(&self) {
-        if self.done.swap(true, Ordering::AcqRel) {
-            return;
+        if self.turn_on() {
+            self.wake();
         }
+    }
+
+    /// Turns the bit on; whoever did it first must call `wake`, holding no lock that a callback may want.
+    #[must_use]
+    pub(crate) fn turn_on(&self) -> bool {
+        !self.done.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn wake(&self) {
         let waiters = std::mem::take(&mut self.waiters.lock().list);
         for waiter in waiters {
             match waiter {
