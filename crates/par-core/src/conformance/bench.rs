@@ -94,7 +94,6 @@ pub(super) fn run<P: 'static>(
     limits: Limits,
 ) -> Result<(), String> {
     let place = format!("at {workers} worker{}", if workers == 1 { "" } else { "s" });
-    let current = Arc::new(Mutex::new("the start"));
     let bench = Bench {
         law: law.clone(),
         start,
@@ -102,29 +101,48 @@ pub(super) fn run<P: 'static>(
         patience: limits.patience,
         said: Mutex::default(),
     };
+    let progress = Arc::new(Mutex::new(Progress {
+        check: "the start",
+        broken: Vec::new(),
+    }));
     let (tell, told) = mpsc::channel();
-    let (at, name, spot) = (Arc::clone(&current), law.clone(), place.clone());
-    let spawned = thread::Builder::new().name(law.clone()).spawn(move || {
-        let mut broken = Vec::new();
-        for (check, run) in checks {
-            *at.lock() = check;
-            if let Err(error) = crate::panics::catch(|| run(&bench)) {
-                broken.push(format!("{name}, {check}, {spot}: {error}"));
+    let spawned = thread::Builder::new().name(law.clone()).spawn({
+        let (progress, law, place) = (Arc::clone(&progress), law.clone(), place.clone());
+        move || {
+            for (check, run) in checks {
+                progress.lock().check = check;
+                if let Err(error) = crate::panics::catch(|| run(&bench)) {
+                    progress
+                        .lock()
+                        .broken
+                        .push(format!("{law}, {check}, {place}: {error}"));
+                }
             }
+            // The test may have given up on us.
+            let _ = tell.send(());
         }
-        // The test may have given up on us.
-        let _ = tell.send(broken);
     });
     spawned.map_err(|error| format!("{law}: no thread for it: {error}"))?;
-    match told.recv_timeout(limits.deadline) {
-        Ok(broken) if broken.is_empty() => Ok(()),
-        Ok(broken) => Err(broken.join("\n")),
-        Err(_) => Err(format!(
+    let in_time = told.recv_timeout(limits.deadline).is_ok();
+    let mut progress = progress.lock();
+    if !in_time {
+        let hangs = format!(
             "{law}, {}, {place}: it hangs, after {:?}",
-            *current.lock(),
-            limits.deadline
-        )),
+            progress.check, limits.deadline
+        );
+        progress.broken.push(hangs);
     }
+    if progress.broken.is_empty() {
+        Ok(())
+    } else {
+        Err(progress.broken.join("\n"))
+    }
+}
+
+/// How far a law is.
+struct Progress {
+    check: &'static str,
+    broken: Vec<String>,
 }
 
 impl<P> Bench<P> {

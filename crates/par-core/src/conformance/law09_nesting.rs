@@ -74,6 +74,12 @@ fn locks(bench: &Bench<AnyPool>) {
         }
         let folder = Folder::new();
         let holder = submit::<holds>(&pool, (folder.path(), limit_ms, elsewhere));
+        if elsewhere {
+            // Strangers before that could take every worker that the child might run on.
+            bench.until("another worker begins the awaited child", || {
+                folder.count("paused") == 1
+            });
+        }
         let strangers: Vec<_> = (0..4)
             .map(|_| submit::<wants>(&pool, (folder.path(), limit_ms)))
             .collect();

@@ -6,10 +6,17 @@ use par_core::{AnyPool, Pool, StartError};
 use std::time::Duration;
 
 /// Short, because what is broken often hangs.
-const LIMITS: Limits = Limits { patience: Duration::from_secs(2), deadline: Duration::from_secs(12) };
+const LIMITS: Limits = Limits {
+    patience: Duration::from_secs(2),
+    deadline: Duration::from_secs(12),
+};
 
 fn start(setup: &Setup, mode: Mode, fault: Fault) -> Result<AnyPool, StartError> {
-    setup.builder::<Faulty>().options(Options { mode, fault }).build().map(Pool::into_any)
+    setup
+        .builder::<Faulty>()
+        .options(Options { mode, fault })
+        .build()
+        .map(Pool::into_any)
 }
 
 /// Holds a faulty engine against a law, which must fail with that text.
@@ -61,7 +68,14 @@ fails! {
 
 #[test]
 fn an_engine_that_never_starts_is_told() {
-    let error = conformance::check(6, |_| Err(StartError::Workers(0)), 1, LIMITS).expect_err("it does not start");
-    assert!(error.contains("law 6 (order), a map keeps order, at 1 worker: "), "{error}");
-    assert!(error.contains("the pool does not start: a pool needs at least 1 worker, got 0"), "{error}");
+    let error =
+        conformance::check(6, |_| Err(StartError::Workers(0)), 1, LIMITS).expect_err("it does not start");
+    assert!(
+        error.contains("law 6 (order), a map keeps order, at 1 worker: "),
+        "{error}"
+    );
+    assert!(
+        error.contains("the pool does not start: a pool needs at least 1 worker, got 0"),
+        "{error}"
+    );
 }

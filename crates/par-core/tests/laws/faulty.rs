@@ -8,7 +8,9 @@ mod run;
 use par_core::engine::{Borrowing, Capabilities, Common, Engine, Info, Launch, Refused, Room, SameProgram};
 use par_core::job::{Claim, Job};
 use par_core::observe::{Event, Observers};
-use par_core::{Claimant, Shutdown, ShutdownReport, StartError, TaskError, WorkerGuard, enter_worker, worker_index};
+use par_core::{
+    Claimant, Shutdown, ShutdownReport, StartError, TaskError, WorkerGuard, enter_worker, worker_index,
+};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +84,10 @@ pub(crate) struct Options {
 
 impl From<Mode> for Options {
     fn from(mode: Mode) -> Self {
-        Options { mode, fault: Fault::None }
+        Options {
+            mode,
+            fault: Fault::None,
+        }
     }
 }
 
@@ -120,7 +125,11 @@ impl Launch for Faulty {
             me: Weak::clone(me),
             common,
             options,
-            state: Mutex::new(State { running: vec![None; workers], alive: workers, ..State::default() }),
+            state: Mutex::new(State {
+                running: vec![None; workers],
+                alive: workers,
+                ..State::default()
+            }),
             changed: Condvar::new(),
             ran: AtomicU64::new(0),
             claims: AtomicU64::new(0),
@@ -168,7 +177,10 @@ impl Faulty {
         // Nobody listens once another worker has failed.
         let _ = ready.send((index, worker.outcome()));
         if !failed {
-            self.observers.emit(|| Event::WorkerUp { worker: index, pid: None });
+            self.observers.emit(|| Event::WorkerUp {
+                worker: index,
+                pid: None,
+            });
             while let Some(claim) = self.next(index) {
                 worker.run(self, claim);
                 self.state.lock().running[index] = None;
@@ -222,23 +234,34 @@ impl Faulty {
     /// A worker died; whether there may be another in its place.
     fn died(&self, index: usize) -> bool {
         let reason = "it only played at dying".to_owned();
-        self.observers.emit(|| Event::WorkerLost { worker: index, reason });
+        self.observers.emit(|| Event::WorkerLost {
+            worker: index,
+            reason,
+        });
         let mut state = self.state.lock();
         state.deaths += 1;
         if state.deaths > self.common.restarts && !self.has(Fault::NeverBreaks) {
-            let reason = format!("{} workers died, {} restarts are allowed", state.deaths, self.common.restarts);
+            let reason = format!(
+                "{} workers died, {} restarts are allowed",
+                state.deaths, self.common.restarts
+            );
             state.broken = Some(reason.clone());
             for job in std::mem::take(&mut state.queue) {
                 job.fail_unclaimed(&TaskError::Broken(reason.clone()));
             }
             self.changed.notify_all();
         }
-        if self.has(Fault::LosesAll) {
-            for job in std::mem::take(&mut state.queue) {
-                while let Some(claim) = job.claim(Claimant::Any) {
-                    drop(claim);
-                }
-            }
+        let taken_along = match self.options.fault {
+            Fault::LosesDelivered => 1,
+            Fault::LosesAll => usize::MAX,
+            _ => 0,
+        };
+        for _ in 0..taken_along {
+            let Some(mut claim) = self.take(&mut state) else {
+                break;
+            };
+            claim.begun();
+            drop(claim);
         }
         state.broken.is_none()
     }
@@ -271,7 +294,11 @@ impl Engine for Faulty {
             processes: self.options.mode == Mode::Processes,
             ..Capabilities::default()
         };
-        Info { name: "faulty", workers: self.common.workers, capabilities }
+        Info {
+            name: "faulty",
+            workers: self.common.workers,
+            capabilities,
+        }
     }
 
     fn submit(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
@@ -341,7 +368,9 @@ impl Engine for Faulty {
     }
 
     fn shutdown(&self, how: Shutdown, deadline: Option<Duration>) -> ShutdownReport {
-        let until = deadline.filter(|_| !self.has(Fault::IgnoresDeadlines)).map(|limit| Instant::now() + limit);
+        let until = deadline
+            .filter(|_| !self.has(Fault::IgnoresDeadlines))
+            .map(|limit| Instant::now() + limit);
         let mut state = self.state.lock();
         state.closed = true;
         self.changed.notify_all();
@@ -372,7 +401,14 @@ impl Engine for Faulty {
             }
         }
         report.ran = self.ran.load(Ordering::Relaxed);
-        if self.has(Fault::LiesInReport) { ShutdownReport { ran: 1, ..ShutdownReport::default() } } else { report }
+        if self.has(Fault::LiesInReport) {
+            ShutdownReport {
+                ran: 1,
+                ..ShutdownReport::default()
+            }
+        } else {
+            report
+        }
     }
 }
 
@@ -390,7 +426,10 @@ unsafe impl Borrowing for Faulty {
         thread::scope(|scope| {
             let b = scope.spawn(b);
             let a = a();
-            (a, b.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (
+                a,
+                b.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
         })
     }
 }

@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 /// A worker of the engine.
 pub(super) enum Worker {
     /// This thread runs the tasks.
-    Here(#[allow(dead_code, reason = "held for its drop")] WorkerGuard, Result<(), TaskError>),
+    Here(
+        #[allow(dead_code, reason = "held for its drop")] WorkerGuard,
+        Result<(), TaskError>,
+    ),
     /// Another thread plays a process; it can be replaced.
     There(usize, Executor),
 }
@@ -58,9 +61,13 @@ pub(super) fn in_place(engine: &Faulty, mut claim: Claim) {
     let half = claim.range().len() / 2;
     let swaps = engine.has(Fault::SwapsReplies) && half > 0 && 2 * half == claim.range().len();
     let rest = if swaps { claim.split_off(half) } else { None };
-    let Some(first) = Answered::of(engine, claim) else { return };
+    let Some(first) = Answered::of(engine, claim) else {
+        return;
+    };
     let Some(rest) = rest else { return first.complete() };
-    let Some(mut second) = Answered::of(engine, rest) else { return };
+    let Some(mut second) = Answered::of(engine, rest) else {
+        return;
+    };
     let mut first = first;
     std::mem::swap(&mut first.reply, &mut second.reply);
     first.complete();
@@ -84,12 +91,17 @@ impl Answered {
         if engine.has(Fault::RunsTwice) && !claim.job().idempotent() {
             request.run();
         }
-        Some(Answered { claim, reply, started })
+        Some(Answered {
+            claim,
+            reply,
+            started,
+        })
     }
 
     fn complete(self) {
         let worker = worker_index().unwrap_or(0);
-        self.claim.complete(&self.reply, worker, self.started, self.started.elapsed());
+        self.claim
+            .complete(&self.reply, worker, self.started, self.started.elapsed());
     }
 }
 
@@ -104,7 +116,11 @@ struct Request {
 impl Request {
     fn of(engine: &Faulty, mut claim: Claim, worker: usize) -> Option<(Claim, Self)> {
         let made = claim.call(true).and_then(|call| {
-            let call = if engine.has(Fault::IgnoresSignature) { with_our_signature(call) } else { call };
+            let call = if engine.has(Fault::IgnoresSignature) {
+                with_our_signature(call)
+            } else {
+                call
+            };
             let prepared = Prepared::new(&call)?;
             let mut input = Vec::new();
             let mut part = claim.encode(&mut input, &mut Recorder::new())?;
@@ -116,7 +132,12 @@ impl Request {
             } else {
                 Token::Job(Arc::clone(claim.job()))
             };
-            Ok(Request { prepared, part, input, token })
+            Ok(Request {
+                prepared,
+                part,
+                input,
+                token,
+            })
         });
         match made {
             Ok(request) => {
@@ -153,7 +174,8 @@ enum ForgedCode {
 }
 
 fn with_our_signature(call: Call) -> Call {
-    let mut forged: Forged = wire::from_bytes(&wire::to_bytes(&call).expect("texts")).expect("the form of a call");
+    let mut forged: Forged =
+        wire::from_bytes(&wire::to_bytes(&call).expect("texts")).expect("the form of a call");
     if let ForgedCode::Task { name, signature } = &mut forged.code
         && let Ok(entry) = registry::find(name)
     {
@@ -202,40 +224,37 @@ impl Executor {
                 }
             }
         });
-        let ready = told.recv().unwrap_or_else(|_| Err(TaskError::Rejected("the pool is gone".to_owned())));
-        Executor { requests, words, ready }
+        let ready = told
+            .recv()
+            .unwrap_or_else(|_| Err(TaskError::Rejected("the pool is gone".to_owned())));
+        Executor {
+            requests,
+            words,
+            ready,
+        }
     }
 }
 
 fn there(engine: &Faulty, index: usize, executor: &mut Executor, claim: Claim) {
-    let behind = if engine.has(Fault::LosesDelivered) { engine.take(&mut engine.state.lock()) } else { None };
     let mut next = Some(claim);
-    let mut died = false;
     while let Some(claim) = next.take() {
         if claim.job().is_cancelled() {
-            claim.fail(TaskError::Cancelled);
-            break;
+            return claim.fail(TaskError::Cancelled);
         }
         engine.count(&claim);
-        let Some((claim, request)) = Request::of(engine, claim, index) else { break };
+        let Some((claim, request)) = Request::of(engine, claim, index) else {
+            return;
+        };
         let started = Instant::now();
         // Should the thread be gone, the next line says so.
         let _ = executor.requests.send(request);
         if let Ok(Word::Reply(reply)) = executor.words.recv() {
-            claim.complete(&reply, index, started, started.elapsed());
-            break;
+            return claim.complete(&reply, index, started, started.elapsed());
         }
-        died = true;
         if !engine.died(index) {
-            claim.fail(engine.broken().unwrap_or(TaskError::Cancelled));
-            break;
+            return claim.fail(engine.broken().unwrap_or(TaskError::Cancelled));
         }
         *executor = Executor::start(engine, index);
         next = claim.lost("it only played at dying");
-    }
-    match behind {
-        Some(behind) if died => drop(behind),
-        Some(behind) => there(engine, index, executor, behind),
-        None => {}
     }
 }
