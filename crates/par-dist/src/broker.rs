@@ -12,8 +12,11 @@
 //! 4. The messages that a buried peer had leased go back to their pools as lost, with whether they were marked; the pools
 //!    decide what is sent again. A reply of a buried peer is dropped: its lease is gone.
 //! 5. What a buried peer had published is dropped with all its replies: nobody would read them.
-//! 6. Replies become visible in the same transaction that ends the lease.
+//! 6. Replies become visible in the same transaction that ends the lease. Until then [`Broker::keep`] lets them outlive the peer, so
+//!    that many can share a transaction and a death still loses only what had begun and not ended: who buries a peer
+//!    delivers what it kept.
 
+mod kept;
 mod presence;
 pub(crate) mod sqlite;
 
@@ -147,6 +150,8 @@ pub(crate) struct Settled {
     pub(crate) pool: PeerId,
     pub(crate) took: Duration,
     pub(crate) verdict: Verdict,
+    /// Whether it outlives the worker (rule 6).
+    pub(crate) kept: bool,
 }
 
 /// What a pool hears of a message that it published.
@@ -243,6 +248,9 @@ pub(crate) trait Broker: Send + Sync {
     fn lease(&self, messages: usize, bytes: usize) -> Result<Vec<Delivery>>;
     /// Marks a message as begun; false if it must not be run (rules 2 and 3).
     fn begin(&self, lease: Lease) -> bool;
+    /// Makes sure that an outcome outlives this peer (rule 6); false if it cannot: then it is to be settled before anything
+    /// else begins.
+    fn keep(&self, settled: &Settled) -> bool;
     /// Gives leased messages back that were not begun.
     fn release(&self, leases: &[Lease]) -> Result<()>;
     /// Ends leased messages with their replies and wakes their pools.

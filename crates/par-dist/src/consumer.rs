@@ -5,6 +5,8 @@
 //! 2. Leased ahead is what takes about [`AHEAD`] to run, by the running mean. What is leased and not begun while everybody is busy
 //!    for longer than [`PATIENCE`] is given back.
 //! 3. The mark of a message is left last before its code runs: what fails earlier was never begun.
+//! 4. An outcome is kept before the next message begins, or settled if it cannot be: the death of this process loses no
+//!    message that has ended.
 
 use crate::broker::{Broker, CallId, Delivery, Lease, PeerId, Settled, Verdict};
 use par_core::engine::{Engine, Initializer};
@@ -60,6 +62,8 @@ struct Flags {
 struct State {
     ahead: VecDeque<Delivery>,
     done: Vec<Settled>,
+    /// Outcomes that are not kept and not settled.
+    heavy: usize,
     running: HashMap<i64, Instant>,
     blocked: usize,
     threads: usize,
@@ -173,13 +177,18 @@ impl Consumer {
             if state.stopping {
                 return;
             }
-            if state.free(self.concurrency) > 0
+            // Rule 4.
+            if state.heavy == 0
+                && state.free(self.concurrency) > 0
                 && let Some(delivery) = state.ahead.pop_front()
             {
                 let started = Instant::now();
                 state.running.insert(delivery.lease.id.0, started);
                 drop(state);
-                let settled = self.run(delivery, started);
+                let settled = self.run(delivery, started).map(|mut settled| {
+                    settled.kept = self.broker.keep(&settled);
+                    settled
+                });
                 state = self.state.lock();
                 let took = started.elapsed();
                 state.mean = Some(
@@ -190,6 +199,7 @@ impl Consumer {
                 match settled {
                     Ok(settled) => {
                         state.running.remove(&settled.lease.id.0);
+                        state.heavy += usize::from(!settled.kept);
                         state.done.push(settled);
                     }
                     Err(lease) => {
@@ -251,6 +261,7 @@ impl Consumer {
             pool,
             took: started.elapsed(),
             verdict,
+            kept: false,
         })
     }
 
@@ -374,6 +385,15 @@ impl Consumer {
     /// What is to be settled.
     pub(crate) fn take_done(&self) -> Vec<Settled> {
         std::mem::take(&mut self.state.lock().done)
+    }
+
+    /// Notes that outcomes were settled.
+    pub(crate) fn settled(&self, batch: &[Settled]) {
+        let heavy = batch.iter().filter(|settled| !settled.kept).count();
+        if heavy > 0 {
+            self.state.lock().heavy -= heavy;
+            self.changed.notify_all();
+        }
     }
 
     /// Puts back what could not be settled now.

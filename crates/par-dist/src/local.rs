@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use crate::broker::PeerId;
 
-/// How long a task has to notice its token before its worker is killed.
-const GRACE: Duration = Duration::from_millis(50);
+/// When it is looked again for what was to be killed and had not begun: it may have begun before its worker heard.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long workers may take to start.
 const START: Duration = Duration::from_secs(60);
 /// Messages between pool and worker are small.
@@ -44,7 +44,7 @@ enum Order {
         slot: usize,
         pid: u32,
     },
-    /// Kill the worker that still runs this job then.
+    /// Kill the workers that run this job then.
     Kill {
         job: u64,
         at: Instant,
@@ -60,10 +60,12 @@ pub(crate) struct Local {
     orders: Sender<Order>,
     thread: Mutex<Option<JoinHandle<()>>>,
     state: Arc<Shared>,
+    node: Arc<Node>,
 }
 
 /// What the supervisor shows.
 struct Shared {
+    slots: Mutex<HashMap<usize, Slot>>,
     view: Mutex<View>,
     changed: Condvar,
 }
@@ -85,13 +87,13 @@ impl Local {
     ) -> Result<Self, StartError> {
         let (orders, received) = channel();
         let state = Arc::new(Shared {
+            slots: Mutex::default(),
             view: Mutex::default(),
             changed: Condvar::new(),
         });
         let supervisor = Supervisor {
             node: Arc::clone(node),
             setup,
-            slots: HashMap::new(),
             restarts,
             budget: restarts,
             stopping: false,
@@ -110,6 +112,7 @@ impl Local {
             orders,
             thread: Mutex::new(Some(thread)),
             state,
+            node: Arc::clone(node),
         };
         let until = Instant::now() + START;
         let failed = {
@@ -141,11 +144,12 @@ impl Local {
         }
     }
 
-    /// Kills the worker that still runs the job after a moment in which it may see its token.
+    /// Kills the workers that run the job.
     pub(crate) fn kill_job(&self, job: u64) {
+        kill_holders(&self.node, &self.state, job);
         let _ = self.orders.send(Order::Kill {
             job,
-            at: Instant::now() + GRACE,
+            at: Instant::now() + AGAIN,
         });
     }
 
@@ -192,7 +196,6 @@ struct Slot {
 struct Supervisor {
     node: Arc<Node>,
     setup: Setup,
-    slots: HashMap<usize, Slot>,
     restarts: u32,
     budget: u32,
     stopping: bool,
@@ -210,7 +213,7 @@ impl Supervisor {
                 break;
             }
         }
-        while !(self.stopping && self.slots.is_empty()) {
+        while !(self.stopping && self.state.slots.lock().is_empty()) {
             let next = self.kills.iter().map(|(_, at)| *at).min();
             let order = match next {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -222,13 +225,17 @@ impl Supervisor {
                 Ok(Order::Kill { job, at }) => self.kills.push((job, at)),
                 Ok(Order::KillAll) => {
                     self.stopping = true;
-                    self.slots
+                    self.state
+                        .slots
+                        .lock()
                         .values_mut()
                         .for_each(|slot| kill(slot, "it was killed by the shutdown of its pool"));
                 }
                 Ok(Order::Stop) => {
                     self.stopping = true;
-                    self.slots
+                    self.state
+                        .slots
+                        .lock()
                         .values()
                         .for_each(|slot| tell(&slot.socket, &FromPool::Stop));
                 }
@@ -259,8 +266,9 @@ impl Supervisor {
         let pid = child.id();
         self.node.adopt(pid);
         let reader = ours.try_clone().map_err(refused);
+        let told = ours.try_clone().map_err(refused);
         let socket = ours;
-        self.slots.insert(
+        self.state.slots.lock().insert(
             slot,
             Slot {
                 child,
@@ -280,12 +288,13 @@ impl Supervisor {
             index: slot,
             ..self.setup.clone()
         }));
-        tell(&self.slots[&slot].socket, &setup);
+        tell(&told?, &setup);
         Ok(())
     }
 
     fn said(&mut self, slot: usize, pid: u32, what: FromWorker) {
-        let Some(held) = self.slots.get_mut(&slot).filter(|held| held.child.id() == pid) else {
+        let mut slots = self.state.slots.lock();
+        let Some(held) = slots.get_mut(&slot).filter(|held| held.child.id() == pid) else {
             return;
         };
         match what {
@@ -295,6 +304,7 @@ impl Supervisor {
                 self.node.set_index(peer, slot);
                 tell(&held.socket, &FromPool::Go);
                 self.show(|view| view.ready += 1);
+                drop(slots);
                 let up = Event::WorkerUp {
                     worker: slot,
                     pid: Some(pid),
@@ -313,12 +323,12 @@ impl Supervisor {
     }
 
     fn gone(&mut self, slot: usize, pid: u32) {
-        if self.slots.get(&slot).is_none_or(|held| held.child.id() != pid) {
-            return;
-        }
-        let Some(mut held) = self.slots.remove(&slot) else {
-            return;
+        let mine = {
+            let mut slots = self.state.slots.lock();
+            let same = slots.get(&slot).is_some_and(|held| held.child.id() == pid);
+            same.then(|| slots.remove(&slot)).flatten()
         };
+        let Some(mut held) = mine else { return };
         // Usually it has ended; one that only closed its socket cannot be told anything any more.
         let _ = held.socket.shutdown(Close::Both);
         let status = reap(&mut held.child);
@@ -362,7 +372,9 @@ impl Supervisor {
     /// Past the budget: every wait says so.
     fn break_down(&mut self, reason: &str) {
         self.stopping = true;
-        self.slots
+        self.state
+            .slots
+            .lock()
             .values_mut()
             .for_each(|slot| kill(slot, "its pool is broken"));
         self.show(|view| {
@@ -387,11 +399,17 @@ impl Supervisor {
             .collect();
         self.kills.retain(|(_, at)| *at > now);
         for job in due {
-            for (peer, begun) in self.node.broker.holders(job).unwrap_or_default() {
-                if begun && let Some(slot) = self.slots.values_mut().find(|slot| slot.peer == Some(peer)) {
-                    kill(slot, "it was killed to end a task");
-                }
-            }
+            kill_holders(&self.node, &self.state, job);
+        }
+    }
+}
+
+fn kill_holders(node: &Node, state: &Shared, job: u64) {
+    // Under the lock, so that nobody is killed whose process number has become another's.
+    let mut slots = state.slots.lock();
+    for (peer, begun) in node.broker.holders(job).unwrap_or_default() {
+        if begun && let Some(slot) = slots.values_mut().find(|slot| slot.peer == Some(peer)) {
+            kill(slot, "it was killed to end a task");
         }
     }
 }

@@ -214,7 +214,10 @@ impl Node {
             return Ok(false);
         }
         match self.broker.settle(&done) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                consumer.settled(&done);
+                Ok(true)
+            }
             Err(BrokerError::Full { .. }) => self.settle_each(consumer, done),
             Err(error) => {
                 consumer.put_done(done);
@@ -228,15 +231,23 @@ impl Node {
         let mut left = Vec::new();
         let mut problem = None;
         for settled in done {
-            let Err(error) = self.broker.settle(std::slice::from_ref(&settled)) else {
-                continue;
+            let settled = match self.broker.settle(std::slice::from_ref(&settled)) {
+                Ok(()) => settled,
+                Err(error) => {
+                    let text = format!("its reply did not fit: {error}");
+                    let short = Settled {
+                        verdict: Verdict::Failed(TaskError::Rejected(text)),
+                        ..settled
+                    };
+                    if let Err(error) = self.broker.settle(std::slice::from_ref(&short)) {
+                        left.push(short);
+                        problem = Some(error);
+                        continue;
+                    }
+                    short
+                }
             };
-            let verdict = Verdict::Failed(TaskError::Rejected(format!("its reply did not fit: {error}")));
-            let short = Settled { verdict, ..settled };
-            if let Err(error) = self.broker.settle(std::slice::from_ref(&short)) {
-                left.push(short);
-                problem = Some(error);
-            }
+            consumer.settled(std::slice::from_ref(&settled));
         }
         consumer.put_done(left);
         problem.map_or(Ok(true), Err)

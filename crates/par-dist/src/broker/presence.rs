@@ -6,11 +6,14 @@
 //!   the fence, then a slot for each message that is leased at a time, holding the number of the message that was begun in it.
 //!   A write to a file outlives a killed process, and costs less than a transaction. The peer writes the mark and then
 //!   reads the fence; who buries it writes the fence and then reads the marks. So at least one of them sees the other's.
+//! - `ID.kept` holds the outcomes that wait for their transaction.
 //! - `ID.bell` is a datagram socket. SQLite has no notifications; a byte sent here ends the peer's sleep. Bells that
 //!   cannot be made or reached only cost time: every sleep has an end.
 
+use super::kept::{self, Kept, Record};
 use super::{PeerId, Ring, Woken};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -65,6 +68,10 @@ impl Peers {
         self.path.join(format!("{}.peer", peer.0))
     }
 
+    fn kept(&self, peer: PeerId) -> PathBuf {
+        self.path.join(format!("{}.kept", peer.0))
+    }
+
     fn bell(&self, peer: PeerId) -> PathBuf {
         self.sockets.join(format!("{}.bell", peer.0))
     }
@@ -80,11 +87,12 @@ impl Peers {
             .open(self.file(me))?;
         file.lock()?;
         file.write_all_at(&[0; WORD as usize], 0)?;
+        let kept = Kept::create(&self.kept(me))?;
         let bell = UnixDatagram::bind(self.bell(me)).ok();
         if let Some(bell) = &bell {
             bell.set_nonblocking(true)?;
         }
-        Ok(Presence { file, bell })
+        Ok(Presence { file, kept, bell })
     }
 
     /// Rings a peer; whether its bell could be reached.
@@ -135,10 +143,16 @@ impl Peers {
         )
     }
 
-    /// Removes file and bell of a peer, and the folder with the last.
+    /// The outcomes that a peer kept.
+    pub(super) fn outcomes(&self, peer: PeerId) -> HashMap<i64, Record> {
+        kept::read(&self.kept(peer))
+    }
+
+    /// Removes the files and the bell of a peer, and the folder with the last.
     pub(super) fn remove(&self, peer: PeerId) {
         // What is gone is gone; a folder in use stays.
         let _ = fs::remove_file(self.bell(peer));
+        let _ = fs::remove_file(self.kept(peer));
         let _ = fs::remove_file(self.file(peer));
     }
 
@@ -151,6 +165,7 @@ impl Peers {
 /// This peer's own file and bell.
 pub(super) struct Presence {
     file: File,
+    pub(super) kept: Kept,
     bell: Option<UnixDatagram>,
 }
 

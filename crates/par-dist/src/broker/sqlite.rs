@@ -218,6 +218,11 @@ impl Broker for Sqlite {
         self.presence.begin(lease.slot, lease.id.0)
     }
 
+    fn keep(&self, settled: &Settled) -> bool {
+        let (kind, took, body) = messages::row(settled);
+        self.presence.kept.put(settled.lease.id.0, kind, took, &body)
+    }
+
     fn release(&self, leases: &[Lease]) -> Result<()> {
         messages::release(self, leases)?;
         self.ring_workers();

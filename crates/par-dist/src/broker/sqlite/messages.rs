@@ -207,14 +207,7 @@ pub(super) fn settle(broker: &Sqlite, batch: &[Settled]) -> Result<()> {
                 if !end_one(tx, broker.me, settled.lease)? {
                     continue;
                 }
-                let (kind, body) = match &settled.verdict {
-                    Verdict::Reply(bytes) => (REPLY, Cow::Borrowed(&bytes[..])),
-                    // Texts and numbers always encode; should that change, the pool says that it could not read it.
-                    Verdict::Failed(error) => (FAILED, Cow::Owned(wire::to_bytes(error).unwrap_or_default())),
-                    Verdict::Lost { begun: true, reason } => (LOST_BEGUN, Cow::Borrowed(reason.as_bytes())),
-                    Verdict::Lost { begun: false, reason } => (LOST, Cow::Borrowed(reason.as_bytes())),
-                };
-                let took = i64::try_from(settled.took.as_micros()).unwrap_or(i64::MAX);
+                let (kind, took, body) = row(settled);
                 reply.execute(params![
                     settled.pool.0,
                     settled.lease.id.0,
@@ -229,7 +222,27 @@ pub(super) fn settle(broker: &Sqlite, batch: &[Settled]) -> Result<()> {
         settle().map_err(|error| broker.fail(error))
     })?;
     free(broker, batch.iter().map(|settled| settled.lease));
+    broker
+        .presence
+        .kept
+        .drop_some(batch.iter().filter(|settled| settled.kept).count());
     Ok(())
+}
+
+/// Kind, time and body of a reply, as they stand in its row.
+pub(super) fn row(settled: &Settled) -> (i64, i64, Cow<'_, [u8]>) {
+    let (kind, body) = match &settled.verdict {
+        Verdict::Reply(bytes) => (REPLY, Cow::Borrowed(&bytes[..])),
+        // Texts and numbers always encode; should that change, the pool says that it could not read it.
+        Verdict::Failed(error) => (FAILED, Cow::Owned(wire::to_bytes(error).unwrap_or_default())),
+        Verdict::Lost { begun: true, reason } => (LOST_BEGUN, Cow::Borrowed(reason.as_bytes())),
+        Verdict::Lost { begun: false, reason } => (LOST, Cow::Borrowed(reason.as_bytes())),
+    };
+    (
+        kind,
+        i64::try_from(settled.took.as_micros()).unwrap_or(i64::MAX),
+        body,
+    )
 }
 
 pub(super) fn collect(broker: &Sqlite, bytes: usize) -> Result<Vec<Arrival>> {

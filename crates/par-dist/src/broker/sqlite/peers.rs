@@ -3,6 +3,7 @@
 use super::{Sqlite, sql};
 use crate::broker::{Joining, Peer, PeerId, Result, Role};
 use rusqlite::{Connection, TransactionBehavior, params};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// What a reply is, in its row.
@@ -82,20 +83,24 @@ pub(super) fn bury(broker: &Sqlite, peer: PeerId, reason: &str) -> Result<Option
                 .prepare_cached(sql::LEASED)?
                 .query_map([peer.0], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+            // Rule 6: what ended, and waited for its transaction.
+            let outcomes = if leased.is_empty() {
+                HashMap::new()
+            } else {
+                broker.folder.outcomes(peer)
+            };
             let mut pools = Vec::new();
             for (id, pool) in leased {
                 let begun = marks.as_ref().is_none_or(|marks| marks.contains(&id));
                 tx.prepare_cached(sql::END)?.execute([id, peer.0])?;
                 tx.prepare_cached(sql::REMOVE_PAYLOAD)?.execute([id])?;
-                let kind = if begun { LOST_BEGUN } else { LOST };
-                tx.prepare_cached(sql::REPLY)?.execute(params![
-                    pool,
-                    id,
-                    kind,
-                    peer.0,
-                    0,
-                    reason.as_bytes()
-                ])?;
+                let lost = if begun { LOST_BEGUN } else { LOST };
+                let (kind, took, body) = match outcomes.get(&id) {
+                    Some(outcome) => (outcome.kind, outcome.took_us, &outcome.body[..]),
+                    None => (lost, 0, reason.as_bytes()),
+                };
+                tx.prepare_cached(sql::REPLY)?
+                    .execute(params![pool, id, kind, peer.0, took, body])?;
                 pools.push(PeerId(pool));
             }
             for purge in [

@@ -47,6 +47,7 @@ fn reply(delivery: &Delivery, bytes: &[u8]) -> Settled {
         pool: delivery.pool,
         took: Duration::from_micros(7),
         verdict: Verdict::Reply(bytes.to_vec()),
+        kept: false,
     }
 }
 
@@ -116,6 +117,24 @@ fn what_a_buried_worker_had_begun_is_told_apart_and_it_begins_nothing_more() {
     // Once.
     pool.bury(worker.me(), "again").expect("bury");
     assert!(pool.collect(1 << 20).expect("collect").is_empty());
+}
+
+#[test]
+fn an_outcome_that_was_kept_outlives_its_worker() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = place(&folder);
+    let (pool, worker) = (pool(&place), worker(&place));
+    let ids = pool
+        .publish(&[message(1, vec![]), message(1, vec![])])
+        .expect("publish");
+    let got = worker.lease(10, 1 << 20).expect("lease");
+    assert!(worker.begin(got[0].lease) && worker.keep(&reply(&got[0], b"done")));
+    assert!(worker.begin(got[1].lease));
+    pool.bury(worker.me(), "it was shot").expect("bury");
+    let arrived = pool.collect(1 << 20).expect("collect");
+    assert_eq!(arrived.iter().map(|arrival| arrival.id).collect::<Vec<_>>(), ids);
+    assert!(matches!(&arrived[0].verdict, Verdict::Reply(bytes) if bytes == b"done"));
+    assert!(matches!(&arrived[1].verdict, Verdict::Lost { begun: true, .. }));
 }
 
 #[test]
