@@ -184,6 +184,13 @@ pub trait Engine: Send + Sync + 'static {
         let _ = begins;
     }
 
+    /// Called by a thread that is about to sleep until `job` is done or `until` has passed: an engine whose workers answer over
+    /// sockets may let the thread read them meanwhile, so that an answer does not have to cross another thread. It runs no
+    /// task, and may return at any time.
+    fn drive(&self, job: &Job, until: Option<Instant>) {
+        let _ = (job, until);
+    }
+
     /// The shared value is gone: workers may forget it.
     fn evict(&self, share: ShareId) {
         let _ = share;

@@ -206,6 +206,7 @@ pub(crate) fn wait_for(
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
+    engine.drive(job, until);
     if job.core.completion.wait(until) {
         return Ok(true);
     }

@@ -431,11 +431,21 @@ impl Claim {
         self.end_with(error);
     }
 
-    /// The worker died: gives the claim back if its parts may be delivered again, else ends them as lost.
+    /// The worker gave the parts back before it began them: the delivery does not count as an attempt.
+    pub fn taken_back(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+        self.begun = false;
+    }
+
+    /// The worker died: gives the claim back if its parts may be delivered again, else ends them as lost. Parts that were
+    /// never begun are always given back while their job is wanted: the death of their worker says nothing about them.
     pub fn lost(mut self, reason: &str) -> Option<Claim> {
         let job = self.job();
-        let again = !self.begun || job.idempotent();
-        if again && self.attempts < job.attempts() && !job.is_done() && !job.is_cancelled() {
+        let again = !self.begun || (job.idempotent() && self.attempts < job.attempts());
+        if again && !job.is_done() && !job.is_cancelled() {
+            if !self.begun {
+                self.taken_back();
+            }
             return Some(self);
         }
         let error = if job.core.cancelled.load(Ordering::Relaxed) {
