@@ -96,7 +96,7 @@ pub(crate) struct PeerId(pub(crate) i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct MessageId(pub(crate) i64);
 
-/// Number of a stored call.
+/// Number of a stored call, never used twice in a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct CallId(pub(crate) i64);
 

@@ -80,7 +80,7 @@ impl Launch for ClusterEngine {
             queue: options.queue.clone(),
             lease: options.lease,
             bound: common.queue,
-            window: options.published,
+            published: options.published,
             own,
         };
         let node = Node::new(broker, None, setup);

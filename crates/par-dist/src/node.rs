@@ -36,6 +36,7 @@ pub(crate) struct Node {
     indexes: Mutex<HashMap<PeerId, usize>>,
     /// The first index of workers that this pool did not start.
     others: usize,
+    published: usize,
     stopping: AtomicBool,
     /// Why the peer ended by itself, if it did.
     failure: Mutex<Option<BrokerError>>,
@@ -50,8 +51,8 @@ pub(crate) struct Setup {
     pub(crate) lease: Duration,
     /// Jobs that may wait in the client.
     pub(crate) bound: usize,
-    /// Messages that may be out.
-    pub(crate) window: usize,
+    /// Messages that may be out, for each worker.
+    pub(crate) published: usize,
     /// Workers with an index of their own.
     pub(crate) own: usize,
 }
@@ -59,7 +60,11 @@ pub(crate) struct Setup {
 impl Node {
     pub(crate) fn new(broker: Arc<dyn Broker>, consumer: Option<Arc<Consumer>>, setup: Setup) -> Arc<Self> {
         Arc::new(Node {
-            client: Client::new(Arc::clone(&broker), setup.bound, setup.window),
+            client: Client::new(
+                Arc::clone(&broker),
+                setup.bound,
+                setup.published * setup.own.max(1),
+            ),
             broker,
             consumer,
             queue: setup.queue,
@@ -69,6 +74,7 @@ impl Node {
             own: Mutex::default(),
             indexes: Mutex::default(),
             others: setup.own,
+            published: setup.published,
             stopping: AtomicBool::new(false),
             failure: Mutex::new(None),
             on_failure: Mutex::new(None),
@@ -289,9 +295,11 @@ impl Node {
         };
         self.workers
             .store(peers.iter().map(threads).sum(), Ordering::Relaxed);
+        self.client.set_window(
+            self.published
+                .saturating_mul((self.others + self.workers()).max(1)),
+        );
         if let Some(consumer) = &self.consumer {
-            // A task that submits needs only as many messages out as others can run; the rest it claims itself.
-            self.client.set_window((2 * self.workers()).max(4));
             consumer.raise(self.broker.raised()?);
             consumer.raise_orphans(|pool| peers.iter().any(|peer| peer.id == pool));
             // An answer that does not come keeps the value.

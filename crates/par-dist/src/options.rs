@@ -6,7 +6,8 @@ use std::time::Duration;
 
 pub(crate) const DEFAULT_QUEUE: &str = "default";
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
-pub(crate) const PREFETCH: usize = 256;
+pub(crate) const PREFETCH: usize = 128;
+const PUBLISHED: usize = 192;
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 
 /// Options of a [`ClusterPool`](crate::ClusterPool).
@@ -32,7 +33,8 @@ pub struct Options {
     pub lease: Duration,
     /// The most messages that each local worker leases ahead; at least 1. It leases fewer when they take long.
     pub prefetch: usize,
-    /// The most messages of this pool that are in the broker at a time; at least 1.
+    /// The most messages of this pool that are in the broker at a time, for each worker; at least 1. The rest waits in the pool,
+    /// within the bound of its queue.
     pub published: usize,
     /// The most bytes that the broker's file may grow to by this pool and its local workers.
     pub max_bytes: Option<u64>,
@@ -46,7 +48,7 @@ impl Default for Options {
             local_workers: true,
             lease: LEASE,
             prefetch: PREFETCH,
-            published: 4096,
+            published: PUBLISHED,
             max_bytes: None,
         }
     }

@@ -79,7 +79,7 @@ impl Worker {
         self
     }
 
-    /// Sets the most messages that it leases ahead; at least 1, default 256. It leases fewer when they take long.
+    /// Sets the most messages that it leases ahead; at least 1, default 128. It leases fewer when they take long.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.prefetch = messages;
         self
@@ -211,7 +211,8 @@ impl RunningWorker {
             queue: plan.queue,
             lease: plan.lease,
             bound: usize::MAX,
-            window: 4,
+            // A task that submits needs only as many messages out as others can run; the rest it claims itself.
+            published: 2,
             own: 0,
         };
         let node = Node::new(broker, Some(Arc::clone(&consumer)), setup);

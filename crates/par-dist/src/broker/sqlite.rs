@@ -132,10 +132,17 @@ impl Broker for Sqlite {
     }
 
     fn store_call(&self, call: &[u8]) -> Result<CallId> {
-        self.with(|db| {
-            db.prepare_cached(sql::ADD_CALL)?
-                .execute(params![self.me.0, call])?;
-            Ok(CallId(db.last_insert_rowid()))
+        self.write(|tx| {
+            // A number that was never used: workers keep what they found under it.
+            let store = || -> rusqlite::Result<i64> {
+                let next: i64 = tx
+                    .prepare_cached(sql::TAKE_NUMBERS)?
+                    .query_row([1], |row| row.get(0))?;
+                tx.prepare_cached(sql::ADD_CALL)?
+                    .execute(params![next - 1, self.me.0, call])?;
+                Ok(next - 1)
+            };
+            store().map(CallId).map_err(|error| self.fail(error))
         })
     }
 

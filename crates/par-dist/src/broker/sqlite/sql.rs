@@ -51,7 +51,7 @@ statements! {
     INITIALIZER = "SELECT initializer FROM peers WHERE id = ?1";
     REMOVE_PEER = "DELETE FROM peers WHERE id = ?1";
 
-    ADD_CALL = "INSERT INTO calls(pool, body) VALUES (?1, ?2)";
+    ADD_CALL = "INSERT INTO calls(id, pool, body) VALUES (?1, ?2, ?3)";
     CALL = "SELECT body FROM calls WHERE id = ?1";
 
     ADD_MESSAGE = "INSERT INTO messages(id, queue, pool, root, job, call, first, items, shares, payload)

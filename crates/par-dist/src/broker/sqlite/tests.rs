@@ -176,6 +176,20 @@ fn withdrawn_messages_are_not_leased_and_leased_ones_are_not_withdrawn() {
 }
 
 #[test]
+fn numbers_of_calls_are_never_used_again() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = place(&folder);
+    let one = pool(&place);
+    let first = one.store_call(b"first").expect("store");
+    one.leave().expect("leave");
+    let two = pool(&place);
+    let second = two.store_call(b"second").expect("store");
+    assert_ne!(first, second);
+    assert_eq!(two.call(first).expect("look"), None);
+    assert_eq!(two.call(second).expect("look"), Some(b"second".to_vec()));
+}
+
+#[test]
 fn no_statement_reads_rows_that_it_does_not_want() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = pool(&place(&folder));
