@@ -165,8 +165,12 @@ pub fn worker_index() -> Option<usize> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn current() -> Option<AnyPool> {
-    let engine = WORKER.with(|slot| slot.borrow().as_ref().and_then(|worker| worker.engine.upgrade()))?;
-    Some(AnyPool::of_worker(engine))
+    worker_engine().map(AnyPool::of_worker)
+}
+
+/// The engine that this thread is a worker of.
+pub(crate) fn worker_engine() -> Option<Arc<dyn Engine>> {
+    WORKER.with(|slot| slot.borrow().as_ref().and_then(|worker| worker.engine.upgrade()))
 }
 
 /// Whether the running task was cancelled or is past its deadline. False outside a task.

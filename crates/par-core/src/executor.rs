@@ -1,33 +1,52 @@
 //! A future driven to its end on the calling thread, for async tasks on engines without a runtime.
 
+use crate::context;
+use crate::handle::Blocking;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-struct Unpark(Thread);
+/// Says in a bit of its own that the future wants to be polled: what runs inside a poll may park as well, and then takes the
+/// thread's token.
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
-/// Polls `future` on this thread, parking between polls, until it is ready.
+/// Polls `future` on this thread, parking between polls, until it is ready. A worker that parks counts as one that waits.
 ///
 /// ```
 /// assert_eq!(par_core::block_on(async { 2 + 2 }), 4);
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let unpark = Arc::new(Unpark {
+        thread: thread::current(),
+        woken: AtomicBool::new(false),
+    });
+    let waker = Waker::from(Arc::clone(&unpark));
     let mut context = Context::from_waker(&waker);
     loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return value,
-            // A wake between poll and park leaves a token behind, so none is missed.
-            Poll::Pending => thread::park(),
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+        if unpark.woken.swap(false, Ordering::Acquire) {
+            continue;
+        }
+        let engine = context::worker_engine();
+        let _lent = engine.as_ref().map(Blocking::begin);
+        while !unpark.woken.swap(false, Ordering::Acquire) {
+            thread::park();
         }
     }
 }
@@ -35,7 +54,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn a_wake_from_another_thread_ends_the_wait() {
@@ -52,5 +70,20 @@ mod tests {
             Poll::Pending
         }));
         assert_eq!(value, 5);
+    }
+
+    #[test]
+    fn a_poll_that_parks_takes_no_wake_away() {
+        let mut polls = 0;
+        let value = block_on(std::future::poll_fn(|cx| {
+            polls += 1;
+            if polls == 2 {
+                return Poll::Ready(polls);
+            }
+            cx.waker().wake_by_ref();
+            thread::park(); // as a blocking wait inside a poll does
+            Poll::Pending
+        }));
+        assert_eq!(value, 2);
     }
 }

@@ -146,6 +146,10 @@ impl<O: 'static> Future for Handle<O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if !this.job.is_done() && context::is_worker_of(&this.engine) && context::may_block().is_ok() {
+            // An async task on a worker without a runtime: there may be nobody else to run what it awaits (law 9).
+            run_awaited(&this.plain(), &this.engine);
+        }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
             return Poll::Ready(this.outcome());
         }
@@ -192,11 +196,7 @@ pub(crate) fn wait_for(
     context::may_block()?;
     let here = context::is_worker_of(engine);
     if here && deadline.is_none() {
-        // Only what this wait needs: the awaited job itself, then what the engine knows to belong to it.
-        while let Some(claim) = job.claim(Claimant::Any) {
-            engine.run_inline(claim);
-        }
-        while !job.is_done() && engine.assist(job) {}
+        run_awaited(job, engine);
         if job.is_done() {
             return Ok(true);
         }
@@ -216,11 +216,19 @@ pub(crate) fn wait_for(
     Ok(job.is_done())
 }
 
+/// Runs, on a worker, only what a wait for `job` needs: the job itself, then what the engine knows to belong to it.
+fn run_awaited(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
+    while let Some(claim) = job.claim(Claimant::Any) {
+        engine.run_inline(claim);
+    }
+    while !job.is_done() && engine.assist(job) {}
+}
+
 /// Tells the engine that this worker sleeps, also if the wait ends by a panic.
-struct Blocking<'a>(&'a Arc<dyn Engine>);
+pub(crate) struct Blocking<'a>(&'a Arc<dyn Engine>);
 
 impl<'a> Blocking<'a> {
-    fn begin(engine: &'a Arc<dyn Engine>) -> Self {
+    pub(crate) fn begin(engine: &'a Arc<dyn Engine>) -> Self {
         engine.blocking(true);
         Blocking(engine)
     }
