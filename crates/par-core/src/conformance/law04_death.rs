@@ -3,13 +3,16 @@
 use super::bench::{Bench, Check, submit};
 use super::folder::Folder;
 use super::law03_delivery::mortal;
-use super::tasks::{DEATHS, Death, deadly, deadly_item, deadly_once, double, mark};
+use super::tasks::{DEATHS, Death, deadly, deadly_item, deadly_once, deadly_value, double, mark, value};
 use crate::error::TaskError;
+use crate::fold;
 use crate::plan::{ChunkPlan, Plan};
 use crate::pool::AnyPool;
+use crate::reduction::Sum;
 
 pub(super) const CHECKS: &[Check<AnyPool>] = &[
     ("a map survives the death of workers in its middle", map_survives),
+    ("a sum keeps its bits through the death of workers", sum_survives),
     ("a death loses only what was begun", loses_only),
     ("the pool heals", heals),
     ("past the budget every wait says Broken", broken),
@@ -38,6 +41,28 @@ fn map_survives(bench: &Bench<AnyPool>) {
         let got = pool.map::<deadly_once>((0..150).map(|tag| item(&folder, tag)));
         assert_eq!(got, Ok(expected.clone()), "an idempotent map under {chunk:?}");
     }
+}
+
+fn sum_survives(bench: &Bench<AnyPool>) {
+    let pool = bench.pool().with_plan(Plan::default().leaf(8));
+    if !mortal(bench, &pool) {
+        return;
+    }
+    let nodes = fold::aligned_nodes(&Sum, 8, 0, (0..150).map(value));
+    let expected = nodes
+        .into_iter()
+        .map(|(_, acc)| acc)
+        .rev()
+        .reduce(|right, left| left + right);
+    let folder = Folder::new();
+    let sum = pool
+        .map_reduce::<deadly_value, _>((0..150).map(|tag| item(&folder, tag)), Sum)
+        .expect("a sum");
+    assert_eq!(
+        Some(sum.to_bits()),
+        expected.map(f64::to_bits),
+        "bits of a sum of 150 ({sum})"
+    );
 }
 
 fn loses_only(bench: &Bench<AnyPool>) {

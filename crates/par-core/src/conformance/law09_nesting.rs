@@ -3,7 +3,7 @@
 use super::bench::{Bench, Check, submit};
 use super::folder::Folder;
 use super::tasks::{
-    double, every_form, fibonacci, forbidden, gate, holds, impatient, inner_map, tree, wants,
+    awaits, double, every_form, fibonacci, forbidden, gate, holds, impatient, inner_map, tree, wants,
 };
 use crate::context::forbid_blocking;
 use crate::error::TaskError;
@@ -15,6 +15,7 @@ pub(super) const CHECKS: &[Check<AnyPool>] = &[
     ("a map inside a map", maps),
     ("joins inside joins", joins),
     ("every form of a wait inside a task", forms),
+    ("async tasks that await their children", awaiting),
     ("a waiter that holds a lock runs nobody who wants it", locks),
     ("a wait with a deadline inside a task keeps it", deadlines),
     ("a blocking wait inside async code is an error", asynchronous),
@@ -59,6 +60,16 @@ fn forms(bench: &Bench<AnyPool>) {
         .collect();
     for handle in handles {
         assert_eq!(bench.ended(handle), Ok(6 * 12 + 12));
+    }
+}
+
+fn awaiting(bench: &Bench<AnyPool>) {
+    let pool = bench.pool();
+    let handles: Vec<_> = (0..2 * bench.workers())
+        .map(|_| submit::<awaits>(&pool, 3))
+        .collect();
+    for handle in handles {
+        assert_eq!(bench.ended(handle), Ok(8));
     }
 }
 

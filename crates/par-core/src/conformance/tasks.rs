@@ -197,6 +197,13 @@ pub(super) fn deadly_once(folder: String, tag: u64, how: Option<Death>) -> u64 {
     2 * tag
 }
 
+/// As `deadly_once`, for the float of that number.
+#[task(idempotent)]
+pub(super) fn deadly_value(folder: String, tag: u64, how: Option<Death>) -> f64 {
+    deadly_once(folder, tag, how);
+    value(tag)
+}
+
 /// As `deadly_once`, but not to be run again.
 #[task]
 pub(super) fn deadly_item(folder: String, tag: u64, how: Option<Death>) -> u64 {
@@ -264,6 +271,18 @@ pub(super) fn fibonacci(n: u64) -> Result<u64, TaskError> {
     }
     let (a, b) = pool()?.join::<fibonacci, fibonacci>(n - 1, n - 2)?;
     Ok(a + b)
+}
+
+/// Awaits two children, as an async task.
+#[task]
+pub(super) async fn awaits(depth: u64) -> Result<u64, TaskError> {
+    if depth == 0 {
+        return Ok(1);
+    }
+    let pool = pool()?;
+    let a = pool.submit::<awaits>(depth - 1)?;
+    let b = pool.submit::<awaits>(depth - 1)?;
+    Ok(a.await? + b.await?)
 }
 
 /// Every form of a wait, and of a map, inside a task.

@@ -3,9 +3,11 @@
 //! Workers are threads on one queue under one lock. They run claims typed, or encoded as for another process, or hand them
 //! to a thread that plays a process and can die (`run.rs`).
 
+#[allow(unsafe_code, reason = "to promise what a borrowing engine promises")]
+mod borrowing;
 mod run;
 
-use par_core::engine::{Borrowing, Capabilities, Common, Engine, Info, Launch, Refused, Room, SameProgram};
+use par_core::engine::{Capabilities, Common, Engine, Info, Launch, Refused, Room, SameProgram};
 use par_core::job::{Claim, Job};
 use par_core::observe::{Event, Observers};
 use par_core::{
@@ -413,23 +415,3 @@ impl Engine for Faulty {
 }
 
 impl SameProgram for Faulty {}
-
-// SAFETY: jobs are run by the threads of this process, and a claim ends when its run does; nothing of a job is touched after.
-unsafe impl Borrowing for Faulty {
-    fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
-    where
-        A: FnOnce() -> RA + Send,
-        B: FnOnce() -> RB + Send,
-        RA: Send,
-        RB: Send,
-    {
-        thread::scope(|scope| {
-            let b = scope.spawn(b);
-            let a = a();
-            (
-                a,
-                b.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            )
-        })
-    }
-}

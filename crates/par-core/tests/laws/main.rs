@@ -3,7 +3,6 @@
 #![deny(unsafe_code)]
 
 mod broken;
-#[allow(unsafe_code, reason = "to promise what a borrowing engine promises")]
 mod faulty;
 
 use faulty::{Faulty, Mode};
