@@ -159,6 +159,11 @@ impl<B: ?Sized + Body> Job<B> {
         self.core.schedule.left()
     }
 
+    /// Whether each worker has a share that no other worker takes: then all of them must look at the job.
+    pub fn is_static(&self) -> bool {
+        self.core.schedule.is_static()
+    }
+
     /// Whether parts that a lost worker may have begun may be run again.
     pub fn idempotent(&self) -> bool {
         self.core.idempotent

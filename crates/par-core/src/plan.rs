@@ -265,6 +265,11 @@ impl Schedule {
         }
     }
 
+    /// Whether each worker has a share that no other worker takes.
+    pub(crate) fn is_static(&self) -> bool {
+        matches!(self.kind, Kind::Cyclic(_) | Kind::Blocks { steal: false, .. })
+    }
+
     /// Parts that nobody has claimed yet.
     pub(crate) fn left(&self) -> usize {
         let rest = |next: &AtomicUsize| self.parts.saturating_sub(next.load(Ordering::Acquire));

@@ -184,9 +184,10 @@ impl Engine for ThreadEngine {
 
     fn submit(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
         let inner = &*self.inner;
-        let parts = job.parts();
+        // A share that is only one worker's must not wait for somebody else to wake that one.
+        let most = if job.is_static() { usize::MAX } else { job.parts() };
         let lend = inner.queue.push(job, room, inner.is_inside())?;
-        inner.lounge.call(parts);
+        inner.lounge.call(most);
         inner.substitute(lend);
         Ok(())
     }

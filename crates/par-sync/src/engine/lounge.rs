@@ -4,63 +4,63 @@
 //! 2. Whoever brings work first makes it visible and then calls.
 //! 3. Between the two steps of either side stands a sequentially consistent fence. So the worker's second look sees the
 //!    work, or the call sees the announcement: no work is missed.
-//! 4. A call turns announced workers into called ones; each called one wakes, or uses its call up by leaving. So the
-//!    workers between announcement and waking are always as many as `announced + called`.
+//! 4. A call takes workers from the list and rings the bell of each. A worker sleeps as long as it is on the list, so a
+//!    call that was meant for it cannot be used up by another: work may be there for just this worker.
 
 use crate::sync_seam::{AtomicUsize, Condvar, Mutex, Ordering, fence, lock, wait};
+use std::sync::Arc;
 
 pub(crate) struct Lounge {
-    /// A copy of `Seats::announced` for those who call.
+    /// How many are on the list, for those who call.
     announced: AtomicUsize,
-    seats: Mutex<Seats>,
-    called: Condvar,
+    list: Mutex<Vec<Bell>>,
 }
 
-struct Seats {
-    announced: usize,
-    called: usize,
+/// What wakes one worker; it keeps the same one all its life.
+#[derive(Clone)]
+pub(crate) struct Bell(Arc<Condvar>);
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        Bell(Arc::new(Condvar::new()))
+    }
+
+    fn is(&self, other: &Bell) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Lounge {
     pub(crate) fn new() -> Self {
         Lounge {
             announced: AtomicUsize::new(0),
-            seats: Mutex::new(Seats {
-                announced: 0,
-                called: 0,
-            }),
-            called: Condvar::new(),
+            list: Mutex::new(Vec::new()),
         }
     }
 
     /// Says that this worker is about to sleep (rule 1). It looks for work once more, and then sleeps or leaves.
-    pub(crate) fn announce(&self) {
+    pub(crate) fn announce(&self, bell: &Bell) {
         {
-            let mut seats = lock(&self.seats);
-            seats.announced += 1;
-            self.announced.store(seats.announced, Ordering::Relaxed);
+            let mut list = lock(&self.list);
+            list.push(bell.clone());
+            self.announced.store(list.len(), Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
     }
 
-    /// Takes the announcement back.
-    pub(crate) fn leave(&self) {
-        let mut seats = lock(&self.seats);
-        if seats.announced > 0 {
-            seats.announced -= 1;
-            self.announced.store(seats.announced, Ordering::Relaxed);
-        } else {
-            seats.called -= 1;
-        }
+    /// Takes the announcement back, if no call has done so.
+    pub(crate) fn leave(&self, bell: &Bell) {
+        let mut list = lock(&self.list);
+        list.retain(|other| !other.is(bell));
+        self.announced.store(list.len(), Ordering::Relaxed);
     }
 
     /// Sleeps until called.
-    pub(crate) fn sleep(&self) {
-        let mut seats = lock(&self.seats);
-        while seats.called == 0 {
-            seats = wait(&self.called, seats);
+    pub(crate) fn sleep(&self, bell: &Bell) {
+        let mut list = lock(&self.list);
+        while list.iter().any(|other| other.is(bell)) {
+            list = wait(&bell.0, list);
         }
-        seats.called -= 1;
     }
 
     /// Wakes up to `most` workers, after work was made visible (rule 2).
@@ -80,18 +80,16 @@ impl Lounge {
 
     #[cold]
     fn wake(&self, most: usize) {
-        let count = {
-            let mut seats = lock(&self.seats);
-            let count = most.min(seats.announced);
-            seats.announced -= count;
-            seats.called += count;
-            self.announced.store(seats.announced, Ordering::Relaxed);
-            count
+        let called: Vec<Bell> = {
+            let mut list = lock(&self.list);
+            // Whoever lay down last is the one whose caches are warm.
+            let from = list.len().saturating_sub(most);
+            let called = list.drain(from..).collect();
+            self.announced.store(list.len(), Ordering::Relaxed);
+            called
         };
-        match count {
-            0 => {}
-            1 => self.called.notify_one(),
-            _ => self.called.notify_all(),
+        for bell in called {
+            bell.0.notify_one();
         }
     }
 }

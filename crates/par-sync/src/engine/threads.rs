@@ -1,6 +1,7 @@
 //! The threads of a pool: how they start, what they do all day, and how they end.
 
 use super::Inner;
+use super::lounge::Bell;
 use super::queue::{Phase, Seeker, Work, claim};
 use super::worker::{Bench, Desk, Seat, Worker};
 use par_core::{Event, StartError, TaskError};
@@ -213,6 +214,7 @@ impl Inner {
 /// The day of a worker.
 fn serve(worker: &Worker) {
     let inner = worker.inner();
+    let bell = Bell::new();
     let look = || {
         inner
             .queue
@@ -234,16 +236,16 @@ fn serve(worker: &Worker) {
         if wait_for_news(worker, news) {
             continue;
         }
-        inner.lounge.announce();
+        inner.lounge.announce(&bell);
         let work = look();
         if work.is_some() || inner.dismissed(worker.index()) || inner.finished() {
-            inner.lounge.leave();
+            inner.lounge.leave(&bell);
             match work {
                 Some(work) => run(worker, work),
                 None => break,
             }
         } else {
-            inner.lounge.sleep();
+            inner.lounge.sleep(&bell);
         }
     }
     if !inner.is_open() {
