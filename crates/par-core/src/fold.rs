@@ -85,6 +85,47 @@ pub fn aligned_nodes<R: Reduction<T>, T>(
     counter.into_nodes()
 }
 
+/// As [`aligned_nodes`], for a slice. Leaves that do not wait for each other are folded side by side, since the steps within
+/// a leaf do: a chain of float additions takes several cycles a step, and a core can do several such chains at once.
+pub fn slice_nodes<R: Reduction<T>, T: Copy>(
+    reduction: &R,
+    leaf: usize,
+    first_leaf: u64,
+    items: &[T],
+) -> Vec<Node<R::Acc>> {
+    let leaf = leaf.max(1);
+    let mut counter = Counter::at(first_leaf);
+    let combine = |left, right| reduction.combine(left, right);
+    let mut index = first_leaf.wrapping_mul(leaf as u64);
+    let (four, rest) = items.split_at(items.len() - items.len() % (4 * leaf));
+    for leaves in four.chunks_exact(4 * leaf) {
+        let (ab, cd) = leaves.split_at(2 * leaf);
+        let ((a, b), (c, d)) = (ab.split_at(leaf), cd.split_at(leaf));
+        let start = |turn: u64| index.wrapping_add(turn.wrapping_mul(leaf as u64));
+        let starts = [start(0), start(1), start(2), start(3)];
+        let step = |acc, item: &T, turn: usize, at: usize| {
+            reduction.fold(acc, *item, starts[turn].wrapping_add(at as u64))
+        };
+        let mut accs = [(); 4].map(|()| reduction.identity());
+        for (at, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
+            let [w, x, y, z] = accs;
+            accs = [
+                step(w, a, 0, at),
+                step(x, b, 1, at),
+                step(y, c, 2, at),
+                step(z, d, 3, at),
+            ];
+        }
+        accs.into_iter().for_each(|acc| counter.push_leaf(acc, combine));
+        index = start(4);
+    }
+    for leaf_items in rest.chunks(leaf) {
+        counter.push_leaf(fold_leaf(reduction, leaf_items.iter().copied(), index), combine);
+        index = index.wrapping_add(leaf as u64);
+    }
+    counter.into_nodes()
+}
+
 /// As [`aligned_nodes`], for items that may fail to come; stops at the first that does.
 ///
 /// # Errors

@@ -277,27 +277,31 @@ impl<B: ?Sized + Body> Job<B> {
 impl Job {
     /// Claims the next range of parts for `who`; nothing when there is none left for it.
     pub fn claim(self: &Arc<Self>, who: Claimant) -> Option<Claim> {
+        let range = self.next_range(who)?;
+        Some(Claim {
+            job: Arc::clone(self),
+            range,
+            attempts: 0,
+            begun: false,
+            ended: false,
+        })
+    }
+
+    /// The next range for `who` that is still to be run.
+    fn next_range(&self, who: Claimant) -> Option<Range<usize>> {
         loop {
             let range = self.core.schedule.next(who)?;
             let late = self.past_deadline();
             if !late && !self.body.moot(&range) {
-                return Some(Claim {
-                    job: Arc::clone(self),
-                    range,
-                    attempts: 0,
-                    begun: false,
-                    ended: false,
-                });
+                return Some(range);
             }
             let count = range.len();
-            self.body.fail(
-                range,
-                if late {
-                    self.timed_out()
-                } else {
-                    TaskError::Cancelled
-                },
-            );
+            let error = if late {
+                self.timed_out()
+            } else {
+                TaskError::Cancelled
+            };
+            self.body.fail(range, error);
             self.finished(count);
         }
     }
@@ -368,18 +372,35 @@ impl Claim {
 
     /// Runs the parts on this thread, typed and in place, under the job's token.
     pub fn run(mut self) {
+        let _token = context::push_token(Token::Job(Arc::clone(&self.job)));
+        self.run_here();
+    }
+
+    /// As [`run`](Claim::run), where the caller has put the job's token in force. Afterwards the claim is empty, until
+    /// [`next`](Claim::next) fills it again.
+    pub fn run_here(&mut self) {
         self.ended = true;
         let (job, range) = (&self.job, self.range.clone());
         let observed = job.core.observers.begin(job, &range, context::worker_index());
-        let token = context::push_token(Token::Job(Arc::clone(job)));
         job.body.run(range.clone());
-        drop(token);
         if let Some(started) = observed {
             job.core
                 .observers
                 .end(job, &range, context::worker_index(), started, started.elapsed());
         }
         job.finished(range.len());
+    }
+
+    /// Goes on with the next range of the same job for `who`, once the parts have ended; whether there is one.
+    pub fn next(&mut self, who: Claimant) -> bool {
+        if !self.ended {
+            return true;
+        }
+        let Some(range) = self.job.next_range(who) else {
+            return false;
+        };
+        (self.range, self.attempts, self.begun, self.ended) = (range, 0, false, false);
+        true
     }
 
     /// How a worker elsewhere finds the code: the same for all parts of the job. `same_program` says whether the workers run

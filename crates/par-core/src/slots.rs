@@ -7,6 +7,7 @@
 //! 2. A claim's last act on a range fixes its state (inputs: moved out or dropped; outputs: written or not).
 //! 3. `take_all` is called once, after every claim has ended; the completion of the job orders it after them.
 
+use std::cell::Cell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,25 @@ impl<T> Slots<T> {
         }
     }
 
+    /// Slots that hold the items of `items`, and as many empty ones of another type: in the same memory where the two types
+    /// fit, so that a slot is emptied of its input before its output goes there, and half the memory is touched.
+    pub(crate) fn full_and_empty<U>(items: Vec<T>) -> (Slots<T>, Slots<U>) {
+        let full = Slots::full(items);
+        if size_of::<T>() != size_of::<U>() || align_of::<T>() != align_of::<U>() {
+            let empty = Slots::empty(full.len);
+            return (full, empty);
+        }
+        // From here on the memory belongs to the second, and the first only reaches into it.
+        full.taken.store(true, Ordering::Relaxed);
+        let empty = Slots {
+            start: full.start.cast(),
+            len: full.len,
+            capacity: full.capacity,
+            taken: AtomicBool::new(false),
+        };
+        (full, empty)
+    }
+
     /// `len` slots that hold nothing yet.
     pub(crate) fn empty(len: usize) -> Self {
         let mut space = ManuallyDrop::new(Vec::<T>::with_capacity(len));
@@ -51,6 +71,22 @@ impl<T> Slots<T> {
         assert!(index < self.len, "slot {index} of {}", self.len);
         // SAFETY: within the allocation, by the assertion.
         unsafe { self.start.add(index) }
+    }
+
+    /// The slots of a range, for a loop over them: checked once, and free of everything that the loop would have to load
+    /// again.
+    pub(crate) fn run(&self, range: Range<usize>) -> Run<T> {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "slots {range:?} of {}",
+            self.len
+        );
+        // SAFETY: within the allocation, by the assertion.
+        let start = unsafe { self.start.add(range.start) };
+        Run {
+            start,
+            len: range.len(),
+        }
     }
 
     /// Moves the value out of a full slot.
@@ -105,6 +141,55 @@ impl<T> Slots<T> {
     }
 }
 
+/// A range of slots; indexes count from its start.
+pub(crate) struct Run<T> {
+    start: *mut MaybeUninit<T>,
+    len: usize,
+}
+
+impl<T> Run<T> {
+    /// Moves the value out of a full slot.
+    ///
+    /// # Safety
+    /// The slots still exist, the caller's claim holds this one, it is one of the run and full; afterwards it is empty.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&self, index: usize) -> T {
+        debug_assert!(index < self.len, "slot {index} of {}", self.len);
+        // SAFETY: in bounds, full and unshared by the caller's promise.
+        unsafe { self.start.add(index).read().assume_init() }
+    }
+
+    /// Fills an empty slot.
+    ///
+    /// # Safety
+    /// The slots still exist, the caller's claim holds this one, it is one of the run and empty.
+    #[inline(always)]
+    pub(crate) unsafe fn put(&self, index: usize, value: T) {
+        debug_assert!(index < self.len, "slot {index} of {}", self.len);
+        // SAFETY: in bounds and unshared by the caller's promise.
+        unsafe { self.start.add(index).write(MaybeUninit::new(value)) }
+    }
+}
+
+/// Where a loop over slots is. It is told to the outside when the loop ends, also by a panic; within the loop it is a plain
+/// variable, which the optimiser can keep in a register.
+pub(crate) struct Progress<'a> {
+    pub(crate) at: usize,
+    told: &'a Cell<usize>,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(told: &'a Cell<usize>) -> Self {
+        Progress { at: 0, told }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.told.set(self.at);
+    }
+}
+
 impl<T> Drop for Slots<T> {
     fn drop(&mut self) {
         if !*self.taken.get_mut() {
@@ -117,6 +202,29 @@ impl<T> Drop for Slots<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_may_take_the_place_of_inputs() {
+        let input = vec![Box::new(1u64), Box::new(2), Box::new(3)];
+        let memory = input.as_ptr().cast::<u8>();
+        let (full, empty) = Slots::full_and_empty::<Box<[u8; 4]>>(input);
+        // SAFETY: one thread, each slot emptied before it is filled.
+        unsafe {
+            for index in 0..3 {
+                let value = full.take(index);
+                empty.run(0..3).put(index, Box::new([*value as u8; 4]));
+            }
+            let all = empty.take_all();
+            assert_eq!(all.as_ptr().cast(), memory);
+            assert_eq!(all, [1u8, 2, 3].map(|byte| Box::new([byte; 4])));
+        }
+        let (full, empty) = Slots::full_and_empty::<u8>(vec![7u32]);
+        // SAFETY: as above.
+        unsafe {
+            empty.put(0, full.take(0) as u8);
+            assert_eq!(empty.take_all(), [7]);
+        }
+    }
 
     #[test]
     fn values_move_through_without_copies_or_leaks() {

@@ -6,7 +6,7 @@
 use super::Failures;
 use crate::entry::{self, HasRun};
 use crate::error::TaskError;
-use crate::fold::{Counter, Node, try_aligned_nodes};
+use crate::fold::{Counter, Node, slice_nodes, try_aligned_nodes};
 use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
 use crate::panics;
@@ -78,6 +78,29 @@ pub(crate) fn fold_range<O, R: Reduction<O>>(
     result
         .and_then(|pieces| pieces)
         .map_err(|error| (index.get(), error))
+}
+
+/// As [`fold_range`], for a slice that is the range.
+pub(crate) fn fold_slice<O: Copy, R: Reduction<O>>(
+    reduction: &R,
+    leaf: u64,
+    first: u64,
+    items: &[O],
+) -> Result<Pieces<O, R>, (u64, TaskError)> {
+    let head = (first.next_multiple_of(leaf) - first).min(items.len() as u64);
+    let (head, rest) = items.split_at(head as usize);
+    let (body, tail) = rest.split_at(rest.len() - rest.len() % leaf as usize);
+    panics::catch(|| {
+        let values = |items: &[O]| (!items.is_empty()).then(|| Piece::Values(items.to_vec()));
+        let first_leaf = first.div_ceil(leaf);
+        let nodes =
+            (!body.is_empty()).then(|| Piece::Nodes(slice_nodes(reduction, leaf as usize, first_leaf, body)));
+        [values(head), nodes, values(tail)]
+            .into_iter()
+            .flatten()
+            .collect()
+    })
+    .map_err(|error| (first, error))
 }
 
 /// Whether pieces from elsewhere are those of `count` items from index `first` on.

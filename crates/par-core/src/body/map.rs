@@ -6,7 +6,7 @@ use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
 use crate::panics;
 use crate::remote::{self, Call, Part};
-use crate::slots::Slots;
+use crate::slots::{Progress, Slots};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::ops::Range;
@@ -24,11 +24,12 @@ pub(crate) struct MapBody<K: Kernel> {
 
 impl<K: Kernel> MapBody<K> {
     pub(crate) fn new(kernel: K, first: u64, inputs: Vec<K::In>) -> Self {
-        let outputs = Slots::empty(inputs.len());
+        // Of a slot, the input is moved out or dropped before the output is written.
+        let (inputs, outputs) = Slots::full_and_empty(inputs);
         MapBody {
             kernel,
             first,
-            inputs: Slots::full(inputs),
+            inputs,
             outputs,
             written: Mutex::new(Vec::new()),
             failures: Failures::new(),
@@ -46,6 +47,13 @@ impl<K: Kernel> MapBody<K> {
         Ok(unsafe { self.outputs.take_all() })
     }
 
+    /// Notes that the outputs of a range are there, where somebody must drop them should nobody take them.
+    fn wrote(&self, range: Range<usize>) {
+        if std::mem::needs_drop::<K::Out>() {
+            self.written.lock().push(range);
+        }
+    }
+
     fn index(&self, part: usize) -> u64 {
         self.first + part as u64
     }
@@ -53,25 +61,29 @@ impl<K: Kernel> MapBody<K> {
 
 impl<K: Kernel> Body for MapBody<K> {
     fn run(&self, range: Range<usize>) {
-        // The next part whose input is still in its slot; what stands before it has been moved out.
-        let next = Cell::new(range.start);
+        // How many inputs have been moved out of their slots.
+        let taken = Cell::new(0);
+        let (kernel, count) = (self.kernel, range.len());
+        let (inputs, outputs) = (self.inputs.run(range.clone()), self.outputs.run(range.clone()));
         let result = panics::catch(|| {
-            for part in range.clone() {
+            let mut progress = Progress::new(&taken);
+            while progress.at < count {
+                let part = progress.at;
                 // SAFETY: our claim holds the range; each input is taken once, in order.
-                let input = unsafe { self.inputs.take(part) };
-                next.set(part + 1);
-                let output = self.kernel.call(input)?;
+                let input = unsafe { inputs.take(part) };
+                progress.at += 1;
+                let output = kernel.call(input)?;
                 // SAFETY: our claim holds the range; each output is written once.
-                unsafe { self.outputs.put(part, output) };
+                unsafe { outputs.put(part, output) };
             }
             Ok(())
         });
-        let reached = next.get();
+        let reached = range.start + taken.get();
         match result.and_then(|outcome| outcome) {
-            Ok(()) => self.written.lock().push(range),
+            Ok(()) => self.wrote(range),
             Err(error) => {
                 // The part before `reached` failed: its output is missing.
-                self.written.lock().push(range.start..reached - 1);
+                self.wrote(range.start..reached - 1);
                 self.failures.record(self.index(reached - 1), error);
                 // SAFETY: inputs from `reached` on were not taken.
                 unsafe { self.inputs.clear(reached..range.end) };
@@ -106,12 +118,12 @@ impl<K: Kernel> Body for MapBody<K> {
                 // SAFETY: our claim holds the range; each output is written once.
                 Ok(output) => unsafe { self.outputs.put(part, output) },
                 Err(error) => {
-                    self.written.lock().push(range.start..part);
+                    self.wrote(range.start..part);
                     return self.failures.record(self.index(part), error);
                 }
             }
         }
-        self.written.lock().push(range);
+        self.wrote(range);
     }
 
     fn fail(&self, range: Range<usize>, error: TaskError) {

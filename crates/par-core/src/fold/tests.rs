@@ -53,6 +53,15 @@ fn shape_of(items: u64, leaf: usize) -> String {
 
 proptest! {
     #[test]
+    fn a_slice_folds_as_its_items_do(items in 0u64..200, leaf in 1usize..8, first_leaf in 0u64..20) {
+        let numbers: Vec<u64> = (0..items).collect();
+        prop_assert_eq!(
+            slice_nodes(&Shape, leaf, first_leaf, &numbers),
+            aligned_nodes(&Shape, leaf, first_leaf, numbers.iter().copied())
+        );
+    }
+
+    #[test]
     fn any_chunking_gives_the_defined_tree(
         items in 0u64..300,
         leaf in 1usize..8,

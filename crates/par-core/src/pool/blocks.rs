@@ -2,7 +2,8 @@
 
 /// Cuts an iterator into vectors: small ones first, so that the first workers start at once, then larger ones.
 pub(super) struct Blocks<I: Iterator> {
-    items: I,
+    /// Nothing once they were read in one piece.
+    items: Option<I>,
     next: u64,
     size: usize,
     largest: usize,
@@ -23,7 +24,7 @@ impl<I: Iterator> Blocks<I> {
         let most = if owning { OWNING_ITEMS } else { BLOCK_ITEMS };
         let largest = largest.clamp(1, most.min((BLOCK_BYTES / item).max(1)));
         Blocks {
-            items,
+            items: Some(items),
             next: 0,
             size: first.clamp(1, largest),
             largest,
@@ -32,7 +33,7 @@ impl<I: Iterator> Blocks<I> {
 
     /// Allows one block for all items, where they are known to be few bytes.
     pub(super) fn whole_if_flat(mut self) -> Self {
-        if let (low, Some(high)) = self.items.size_hint()
+        if let Some((low, Some(high))) = self.items.as_ref().map(Iterator::size_hint)
             && low == high
             && !std::mem::needs_drop::<I::Item>()
             && low
@@ -47,14 +48,12 @@ impl<I: Iterator> Blocks<I> {
     /// The next block with the index of its first item; `None` when there are no more items.
     pub(super) fn next(&mut self) -> Option<(u64, Vec<I::Item>)> {
         let block: Vec<I::Item> = if self.size == usize::MAX {
-            // Whoever claims an exact length and lies is read on in ordinary blocks.
-            self.size = self.largest;
-            let most = self.items.size_hint().0;
-            self.items.by_ref().take(most).collect()
+            // By value: a vector's items are then not moved at all.
+            self.items.take()?.collect()
         } else {
             let size = self.size;
             self.size = (size * 2).min(self.largest);
-            self.items.by_ref().take(size).collect()
+            self.items.as_mut()?.take(size).collect()
         };
         if block.is_empty() {
             return None;

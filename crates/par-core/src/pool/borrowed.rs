@@ -7,7 +7,7 @@
 use super::Pool;
 use super::fold::fold_schedule;
 use crate::body::Failures;
-use crate::body::fold::{Gather, fold_range};
+use crate::body::fold::{Gather, fold_slice};
 use crate::engine::Borrowing;
 use crate::error::{MapError, TaskError};
 use crate::handle::wait_for;
@@ -179,13 +179,7 @@ impl<E: Borrowing> Pool<E> {
         let gather = Mutex::new(Gather::new(reduction.clone(), leaf));
         self.run_borrowed("reduce_slice", slice.len(), schedule, &|range| {
             let (first, count) = (range.start as u64, range.len() as u64);
-            let mut items = slice[range].iter();
-            let pieces = fold_range(&reduction, leaf as u64, first, count, || {
-                items
-                    .next()
-                    .copied()
-                    .ok_or_else(|| TaskError::Rejected("the slice ended early".to_owned()))
-            })?;
+            let pieces = fold_slice(&reduction, leaf as u64, first, &slice[range])?;
             gather
                 .lock()
                 .push(first, count, pieces)
