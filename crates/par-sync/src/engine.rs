@@ -96,6 +96,7 @@ struct Inner {
     /// The most there ever were to be.
     most: AtomicUsize,
     resizing: Mutex<()>,
+    /// Parts that were run by threads that have ended.
     ran: AtomicU64,
     observers: Observers,
 }
@@ -199,11 +200,8 @@ impl Engine for ThreadEngine {
     }
 
     fn run_inline(&self, claim: Claim) {
-        if claim.job().unclaimed() == 0 {
-            self.inner.queue.remove(claim.job());
-        }
         Worker::here(&self.inner, |worker| match worker {
-            Some(worker) => worker.run_claim(claim),
+            Some(worker) => worker.run_claim(claim, || None),
             None => claim.run(),
         });
     }

@@ -484,7 +484,9 @@ fn shutdown_tells_the_truth() {
     }
     let refused = pool.try_submit::<square>(4).expect_err("closed");
     assert_eq!(refused.to_string(), "the pool is shut down");
-    gate.open();
+    // Who waits for it is told at once; its thread ends when it comes back.
+    assert_eq!(gate.1.wait(), Err(TaskError::Cancelled));
+    gate.0.send(()).expect("the worker waits");
     let report = pool.shutdown(Shutdown::Drain, Some(Duration::from_secs(20)));
     assert_eq!((report.ran, report.cancelled, report.detached), (11, 0, 0));
 }

@@ -1,13 +1,12 @@
 //! The encoding mode: each claim crosses as bytes, as it would to another process, so that faults of serde show here.
 
+use par_core::TaskError;
 use par_core::job::Claim;
 use par_core::remote::Prepared;
 use par_core::share::Recorder;
-use par_core::{TaskError, Token, push_token};
-use std::sync::Arc;
 use std::time::Instant;
 
-/// Runs a claim by way of its bytes, on this thread.
+/// Runs a claim by way of its bytes, on this thread, which has put the token of the job in force.
 pub(crate) fn run(mut claim: Claim, worker: usize) {
     let started = Instant::now();
     claim.delivered(worker);
@@ -26,7 +25,6 @@ fn reply(claim: &mut Claim) -> Result<Vec<u8>, TaskError> {
         share.bytes()?;
     }
     claim.begun();
-    let _token = push_token(Token::Job(Arc::clone(claim.job())));
     let mut reply = Vec::new();
     prepared.run(part, &input, &mut reply);
     Ok(reply)

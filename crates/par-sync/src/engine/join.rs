@@ -43,7 +43,7 @@ where
 {
     let Some(bench) = worker.bench() else {
         // A substitute has no deque: it is there to keep things going, not to go fast.
-        return (a(), b());
+        return in_turn(a, b);
     };
     let half = StackJob::new(b, &bench.thread, worker.task());
     // SAFETY: the reference goes into the deque only, and below it comes back or the latch is waited for, also when `a`
@@ -51,11 +51,9 @@ where
     bench.offer(unsafe { half.reference() }, worker.inner());
     let a = catch_unwind(AssertUnwindSafe(a)).map_err(Carried::of);
     match bench.take_back() {
-        Some(reference) if reference.is(&half) => match (a, half.into_function()) {
-            (Ok(a), Some(b)) => (a, b()),
-            // Nobody has begun the second half, and nobody will.
-            (Err(panic), _) => panic.resume(),
-            (Ok(_), None) => unreachable!("a half whose reference came back was not run"),
+        Some(reference) if reference.is(&half) => match half.into_function() {
+            Some(b) => then(a, b),
+            None => unreachable!("a half whose reference came back was not run"),
         },
         Some(_) => {
             // The join within `a` that offered it has not ended, which rule 1 excludes. Nothing could be done that is sound.
@@ -69,6 +67,30 @@ where
                 (Err(panic), _) | (Ok(_), Some(Err(panic))) => panic.resume(),
                 (Ok(_), None) => unreachable!("an open latch has a result"),
             }
+        }
+    }
+}
+
+/// Both halves, one after the other.
+fn in_turn<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA,
+    B: FnOnce() -> RB,
+{
+    then(catch_unwind(AssertUnwindSafe(a)).map_err(Carried::of), b)
+}
+
+/// The second half after the first. Both end before a panic goes on; of two panics it is the first.
+#[inline]
+fn then<B, RA, RB>(a: Result<RA, Carried>, b: B) -> (RA, RB)
+where
+    B: FnOnce() -> RB,
+{
+    match a {
+        Ok(a) => (a, b()),
+        Err(panic) => {
+            let _ = catch_unwind(AssertUnwindSafe(b)).map_err(Carried::of);
+            panic.resume()
         }
     }
 }
@@ -115,7 +137,7 @@ where
         || {
             Worker::here(inner, |worker| match worker {
                 Some(worker) => join_here(worker, a, b),
-                None => (a(), b()),
+                None => in_turn(a, b),
             })
         },
         &me,

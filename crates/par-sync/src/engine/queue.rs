@@ -202,11 +202,10 @@ impl Queue {
             } else {
                 claim(&job, who, inner)
             };
-            if job.parts() > 1 && job.unclaimed() == 0 {
-                self.remove(&job);
-            }
-            if let Some(claim) = claim {
-                return Some(Work::Claim(claim));
+            match claim {
+                Some(claim) => return Some(Work::Claim(claim)),
+                None if job.parts() > 1 && job.unclaimed() == 0 => self.remove(&job),
+                None => {}
             }
         }
     }
@@ -251,7 +250,7 @@ impl Queue {
 
 /// Claims for a thread. After the pool has shrunk, each worker also takes the shares of those that would be at its place,
 /// counted modulo the workers there are.
-pub(crate) fn claim(job: &Arc<Job>, who: Seeker, inner: &Inner) -> Option<Claim> {
+fn claim(job: &Arc<Job>, who: Seeker, inner: &Inner) -> Option<Claim> {
     match who {
         Seeker::Substitute => job.claim(Claimant::Any),
         Seeker::Worker(index) => job.claim(Claimant::Worker(index)).or_else(|| {

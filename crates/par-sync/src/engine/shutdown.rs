@@ -1,7 +1,7 @@
 //! How a pool ends.
 //!
 //! A thread cannot be killed. Whatever still runs at the deadline is told by its token, counted as detached, and ends its
-//! thread when it comes back. A pool that is shut down on one of its own threads cannot wait for that thread, nor for others
+//! thread when it comes back; whoever waits for it is told at once that it was cancelled. A pool that is shut down on one of its own threads cannot wait for that thread, nor for others
 //! that may wait for it: it closes, and its threads end by themselves.
 
 use super::Inner;
@@ -30,20 +30,28 @@ impl Inner {
             // Past the deadline nothing more begins, whatever was asked for.
             cancelled += self.cancel_all();
             self.wake_all();
-            if how == Shutdown::Kill {
-                // Those who wait need not wait for threads that nobody can end.
-                self.running()
-                    .iter()
-                    .for_each(|job| job.end_early(TaskError::Cancelled));
-            }
+            // Those who wait need not wait for threads that nobody can end.
+            self.running()
+                .iter()
+                .for_each(|job| job.end_early(TaskError::Cancelled));
             detached = self.queue.state.lock().threads;
         }
         ShutdownReport {
-            ran: self.ran.load(Ordering::Relaxed),
+            ran: self.ran(),
             cancelled,
             lost: 0,
             detached,
         }
+    }
+
+    fn ran(&self) -> u64 {
+        let state = self.queue.state.lock();
+        let serving: u64 = state
+            .desks
+            .iter()
+            .map(|desk| desk.ran.load(Ordering::Relaxed))
+            .sum();
+        serving + self.ran.load(Ordering::Relaxed)
     }
 
     fn wake_all(&self) {

@@ -2,9 +2,9 @@
 
 use super::Inner;
 use super::lounge::Bell;
-use super::queue::{Phase, Seeker, Work, claim};
+use super::queue::{Phase, Seeker, Work};
 use super::worker::{Bench, Desk, Seat, Worker};
-use par_core::{Event, StartError, TaskError};
+use par_core::{Claimant, Event, StartError, TaskError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -18,22 +18,12 @@ const BUSY_LOOKS: u32 = 32;
 /// Runs one piece of work. What panics here is a callback or a destructor of the user's, not a task; it has been reported
 /// by the panic hook, and the worker goes on.
 pub(crate) fn run(worker: &Worker, work: Work) {
+    let inner = worker.inner();
+    // More of the same needs no other look at the queue.
+    let more = || inner.is_open().then(|| Claimant::Worker(worker.index()));
     let run = || match work {
         Work::Half(half) => half.run(worker),
-        Work::Claim(first) => {
-            let job = Arc::clone(first.job());
-            worker.run_claim(first);
-            // More of the same, without another look at the queue.
-            while job.unclaimed() > 0
-                && worker.inner().is_open()
-                && let Some(next) = claim(&job, Seeker::Worker(worker.index()), worker.inner())
-            {
-                if job.unclaimed() == 0 {
-                    worker.inner().queue.remove(&job);
-                }
-                worker.run_claim(next);
-            }
-        }
+        Work::Claim(claim) => worker.run_claim(claim, more),
     };
     // Everything that a panic could leave half done here is ended by its destructor: claims fail, desks are cleared.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
@@ -177,6 +167,8 @@ impl Inner {
             let mut state = self.queue.state.lock();
             state.threads -= 1;
             if let Some(desk) = desk {
+                self.ran
+                    .fetch_add(desk.ran.load(Ordering::Relaxed), Ordering::Relaxed);
                 state.desks.retain(|other| !Arc::ptr_eq(other, desk));
             }
             if state.threads == 0 {

@@ -7,9 +7,10 @@ use super::Inner;
 use super::stack_job::JobRef;
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 use par_core::job::{Claim, Job};
+use par_core::{Claimant, Token, push_token};
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
 #[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) jobs: Mutex<Vec<Arc<Job>>>,
+    /// How many parts this thread has run.
+    pub(crate) ran: AtomicU64,
 }
 
 /// Where a worker offers halves of joins. Substitutes have none.
@@ -188,8 +191,8 @@ impl Worker {
         f()
     }
 
-    /// Runs a claim to its end.
-    pub(crate) fn run_claim(&self, claim: Claim) {
+    /// Runs a claim to its end, and further ones of its job as long as `next` says for whom.
+    pub(crate) fn run_claim(&self, mut claim: Claim, next: impl Fn() -> Option<Claimant>) {
         struct Off<'a>(&'a Desk);
         impl Drop for Off<'_> {
             fn drop(&mut self) {
@@ -199,18 +202,28 @@ impl Worker {
             }
         }
         let job = Arc::clone(claim.job());
-        let parts = claim.range().len() as u64;
         self.desk.jobs.lock().push(Arc::clone(&job));
-        let off = Off(&self.desk);
+        let _off = Off(&self.desk);
+        let _token = push_token(Token::Job(Arc::clone(&job)));
+        let encoded = self.inner.options.encode && !job.borrows();
         self.within(&job, || {
-            if self.inner.options.encode && !job.borrows() {
-                super::encoded::run(claim, self.index);
-            } else {
-                claim.run();
+            loop {
+                if job.unclaimed() == 0 {
+                    self.inner.queue.remove(&job);
+                }
+                let parts = claim.range().len() as u64;
+                if encoded {
+                    super::encoded::run(claim, self.index);
+                    self.desk.ran.fetch_add(parts, Ordering::Relaxed);
+                    break;
+                }
+                claim.run_here();
+                self.desk.ran.fetch_add(parts, Ordering::Relaxed);
+                if !next().is_some_and(|who| claim.next(who)) {
+                    break;
+                }
             }
         });
-        drop(off);
-        self.inner.ran.fetch_add(parts, Ordering::Relaxed);
     }
 
     /// A half from the deque of that worker.
