@@ -1,5 +1,6 @@
 //! The attribute macros of the par toolkit. Use them through par-core (`#[par_core::task]`) or through the crate
 //! of a paradigm that hands them on (`#[par_sync::task]`); their expansions name par-core's items.
+#![forbid(unsafe_code)]
 
 mod krate;
 mod options;
