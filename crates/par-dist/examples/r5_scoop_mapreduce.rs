@@ -3,7 +3,7 @@
 //! `cargo run -p par-dist --example r5_scoop_mapreduce`
 
 use par_dist::ClusterPool;
-use par_dist::par_core::Sum;
+use par_dist::Sum;
 
 #[par_dist::task]
 fn square(a: u64) -> u64 {

@@ -246,11 +246,16 @@ pub(crate) trait Broker: Send + Sync {
 
     /// Leases messages, up to about `bytes` at a time.
     fn lease(&self, messages: usize, bytes: usize) -> Result<Vec<Delivery>>;
-    /// Marks a message as begun; false if it must not be run (rules 2 and 3).
-    fn begin(&self, lease: Lease) -> bool;
+    /// Marks a message as begun; false if it must not be run (rules 2 and 3): whoever buried this peer ends it.
+    ///
+    /// # Errors
+    /// The mark could not be left. The message is still leased, and this peer has to end it.
+    fn begin(&self, lease: Lease) -> Result<bool>;
     /// Makes sure that an outcome outlives this peer (rule 6); false if it cannot: then it is to be settled before anything
     /// else begins.
     fn keep(&self, settled: &Settled) -> bool;
+    /// How many messages wait in the queue of this peer.
+    fn waiting(&self) -> Result<u64>;
     /// Gives leased messages back that were not begun.
     fn release(&self, leases: &[Lease]) -> Result<()>;
     /// Ends leased messages with their replies and wakes their pools.

@@ -233,7 +233,11 @@ impl Client {
             let mut state = self.state.lock();
             state.in_hand += ready.len() - before;
             if job.unclaimed() == 0 {
-                state.jobs.retain(|waiting| waiting.job.id() != job.id());
+                // Almost always it is still the front; who goes through all of them slows with their number.
+                match state.jobs.front() {
+                    Some(front) if front.job.id() == job.id() => drop(state.jobs.pop_front()),
+                    _ => state.jobs.retain(|waiting| waiting.job.id() != job.id()),
+                }
                 self.changed.notify_all();
             }
             // Large inputs are encoded a few at a time; the size is not known before, so what came is a guess.

@@ -239,16 +239,19 @@ impl Consumer {
         let outcome = match outcome {
             Ok(prepared) => {
                 // Rule 3.
-                if !self.broker.begin(lease) {
-                    return Err(lease);
+                match self.broker.begin(lease) {
+                    Ok(true) => {
+                        let before = ROOT.replace(Some(root));
+                        let token = push_token(Token::Flag(flag));
+                        // Code of users runs outside of tasks as well, while inputs are decoded.
+                        let outcome = par_core::catch(|| prepared.run(part, &payload, &mut reply));
+                        drop(token);
+                        ROOT.set(before);
+                        outcome
+                    }
+                    Ok(false) => return Err(lease),
+                    Err(error) => Err(TaskError::Rejected(error.to_string())),
                 }
-                let before = ROOT.replace(Some(root));
-                let token = push_token(Token::Flag(flag));
-                // Code of users runs outside of tasks as well, while inputs are decoded.
-                let outcome = par_core::catch(|| prepared.run(part, &payload, &mut reply));
-                drop(token);
-                ROOT.set(before);
-                outcome
             }
             Err(error) => Err(error),
         };

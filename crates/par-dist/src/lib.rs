@@ -2,7 +2,7 @@
 //! different programs. The broker is embedded: one SQLite file, durable, without a server.
 //!
 //! ```
-//! use par_dist::{ClusterPool, par_core::Sum};
+//! use par_dist::{ClusterPool, Sum};
 //!
 //! #[par_dist::task]
 //! fn square(x: u64) -> u64 { x * x }
@@ -17,24 +17,24 @@
 mod broker;
 mod child;
 mod client;
+mod cluster;
 mod consumer;
-mod engine;
 mod local;
 mod nested;
 mod node;
 mod options;
+#[doc(hidden)]
+pub mod probe;
 mod worker;
 
 pub use broker::BrokerError;
-pub use engine::ClusterEngine;
+pub use cluster::ClusterEngine;
 pub use options::Options;
 pub use worker::{RunningWorker, Worker, WorkerError};
 
 pub use par_core;
-pub use par_core::{
-    AnyPool, ChunkPlan, Handle, MapError, Plan, Pool, Shared, Shutdown, ShutdownReport, StartError,
-    TaskError, as_completed, current, reduction, task, wait_all, wait_any,
-};
+// The whole trait layer: who depends on this crate alone needs no other. What is named here as well is this crate's.
+pub use par_core::*;
 
 /// A pool whose workers find tasks by name through a broker.
 pub type ClusterPool = Pool<ClusterEngine>;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Payloads that are leased at a time, about.
 const LEASE_BYTES: usize = 16 << 20;
 /// How long a failing broker is tried again before it is given up.
-const TRIES: u32 = 20;
+const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// What a peer is made of.
@@ -28,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) consumer: Option<Arc<Consumer>>,
     queue: String,
     tick: Duration,
+    lease: Duration,
     /// Threads of all workers on the queue that this peer did not start.
     workers: AtomicUsize,
     /// The processes that this peer started.
@@ -70,6 +71,7 @@ impl Node {
             queue: setup.queue,
             // Four beats a lease, and often enough to notice what no bell told.
             tick: (setup.lease / 4).min(Duration::from_millis(250)),
+            lease: setup.lease,
             workers: AtomicUsize::new(0),
             own: Mutex::default(),
             indexes: Mutex::default(),
@@ -133,19 +135,25 @@ impl Node {
 
     fn run(self: Arc<Self>) {
         let mut rounds = Rounds::default();
-        let mut tries = 0;
+        let mut failing: Option<Instant> = None;
         while !self.stopping.load(Ordering::SeqCst) {
             match self.round(&mut rounds) {
-                Ok(()) => tries = 0,
+                Ok(()) => failing = None,
                 Err(error @ (BrokerError::Buried { .. } | BrokerError::Open { .. })) => {
                     return self.end(error);
                 }
-                // It may pass: somebody may make room, or end a long transaction.
+                // It may pass: somebody may end a long transaction, or make room. Who finds none for a whole lease shows no
+                // sign of life either.
                 Err(error) => {
-                    tries += 1;
-                    if tries > TRIES && !matches!(error, BrokerError::Full { .. }) {
+                    let patience = match error {
+                        BrokerError::Full { .. } => self.lease,
+                        _ => PATIENCE,
+                    };
+                    if failing.get_or_insert_with(Instant::now).elapsed() > patience {
                         return self.end(error);
                     }
+                    // The hearts of the others may stand still for the same reason.
+                    rounds.beats.clear();
                     thread::sleep(BETWEEN_TRIES);
                 }
             }

@@ -1,6 +1,6 @@
 //! A cluster pool with local workers does what every pool does.
 
-use par_dist::par_core::Sum;
+use par_dist::Sum;
 use par_dist::{ClusterPool, Shutdown, current};
 use std::time::Duration;
 

@@ -39,11 +39,16 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Opens the folder of a broker, making it where there is none.
-    pub(super) fn open(broker: &Path) -> io::Result<Self> {
+    /// Where the folder of a broker is.
+    pub(super) fn path(broker: &Path) -> PathBuf {
         let mut name = broker.as_os_str().to_owned();
         name.push(".peers");
-        let path = PathBuf::from(name);
+        PathBuf::from(name)
+    }
+
+    /// Opens the folder of a broker, making it where there is none.
+    pub(super) fn open(broker: &Path) -> io::Result<Self> {
+        let path = Self::path(broker);
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -76,8 +81,8 @@ impl Peers {
         self.sockets.join(format!("{}.bell", peer.0))
     }
 
-    /// Makes file and bell of a new peer.
-    pub(super) fn join(&self, me: PeerId) -> io::Result<Presence> {
+    /// Makes file and bell of a new peer, with room for the marks of so many messages.
+    pub(super) fn join(&self, me: PeerId, slots: usize) -> io::Result<Presence> {
         // Somebody who left last may have removed the folder since it was opened.
         let file = OpenOptions::new()
             .read(true)
@@ -86,7 +91,8 @@ impl Peers {
             .mode(0o600)
             .open(self.file(me))?;
         file.lock()?;
-        file.write_all_at(&[0; WORD as usize], 0)?;
+        // In its whole length, so that no mark has to be refused later by a full disk.
+        file.write_all_at(&vec![0; (slots + 1) * WORD as usize], 0)?;
         let kept = Kept::create(&self.kept(me))?;
         let bell = UnixDatagram::bind(self.bell(me)).ok();
         if let Some(bell) = &bell {
@@ -171,15 +177,14 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Leaves the mark of `message`; whether it may be run.
-    pub(super) fn begin(&self, slot: usize, message: i64) -> bool {
+    pub(super) fn begin(&self, slot: usize, message: i64) -> io::Result<bool> {
         let at = (slot as u64 + 1) * WORD;
-        if self.file.write_all_at(&message.to_le_bytes(), at).is_err() {
-            return false;
-        }
+        self.file.write_all_at(&message.to_le_bytes(), at)?;
         // The mark is there before the fence is looked at; so it is for who buries, the other way round.
         fence(Ordering::SeqCst);
         let mut fence = [0; WORD as usize];
-        self.file.read_exact_at(&mut fence, 0).is_ok() && fence == [0; WORD as usize]
+        self.file.read_exact_at(&mut fence, 0)?;
+        Ok(fence == [0; WORD as usize])
     }
 
     /// Sleeps until somebody rings or the time is up.

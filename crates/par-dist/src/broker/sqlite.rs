@@ -51,13 +51,16 @@ impl Sqlite {
         let path = place.path.clone();
         let refused = |error: std::io::Error| BrokerError::Open {
             path: path.clone(),
-            reason: error.to_string(),
+            reason: format!(
+                "the folder of its peers, {}: {error}",
+                Peers::path(&path).display()
+            ),
         };
         let folder = Peers::open(&place.path).map_err(refused)?;
         let failed = |error| failed(&place.path, &error);
         let (me, queue) = peers::number(&mut db, &joining.queue).map_err(failed)?;
         // The lock is held before anyone can know of the peer: who sees it without a lock sees it dead.
-        let presence = folder.join(me).map_err(refused)?;
+        let presence = folder.join(me, joining.leases).map_err(refused)?;
         peers::enter(&db, me, queue, &joining).map_err(failed)?;
         let broker = Arc::new(Sqlite {
             path: place.path.clone(),
@@ -221,8 +224,21 @@ impl Broker for Sqlite {
         messages::lease(self, most, bytes)
     }
 
-    fn begin(&self, lease: Lease) -> bool {
-        self.presence.begin(lease.slot, lease.id.0)
+    fn waiting(&self) -> Result<u64> {
+        self.with(|db| {
+            db.prepare_cached(sql::HOW_MANY_READY)?
+                .query_row([self.queue], |row| row.get::<_, i64>(0))
+        })
+        .map(|count| count.max(0) as u64)
+    }
+
+    fn begin(&self, lease: Lease) -> Result<bool> {
+        self.presence
+            .begin(lease.slot, lease.id.0)
+            .map_err(|error| BrokerError::Failed {
+                path: self.path.clone(),
+                reason: format!("a message cannot be marked as begun: {error}"),
+            })
     }
 
     fn keep(&self, settled: &Settled) -> bool {

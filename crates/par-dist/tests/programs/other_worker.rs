@@ -33,7 +33,7 @@ fn endless(mark: String) -> Result<(), par_dist::TaskError> {
     std::fs::write(&mark, std::process::id().to_string()).map_err(par_dist::TaskError::failed)?;
     loop {
         std::thread::sleep(Duration::from_millis(1));
-        par_dist::par_core::check_cancelled()?;
+        par_dist::check_cancelled()?;
     }
 }
 

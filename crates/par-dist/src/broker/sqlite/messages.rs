@@ -52,6 +52,7 @@ pub(super) fn publish(broker: &Sqlite, batch: &[Outgoing]) -> Result<Vec<Message
                 ])?;
                 ids.push(MessageId(id));
             }
+            self::count(tx, broker.queue, count)?;
             Ok(Some(ids))
         };
         match insert().map_err(|error| broker.fail(error))? {
@@ -65,27 +66,27 @@ pub(super) fn publish(broker: &Sqlite, batch: &[Outgoing]) -> Result<Vec<Message
 
 pub(super) fn withdraw(broker: &Sqlite, job: u64, most: usize) -> Result<Vec<MessageId>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let taken = broker.with(|db| {
-        let mut statement = db.prepare_cached(sql::WITHDRAW)?;
-        let rows = statement.query_map(params![broker.me.0, job as i64, most], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-        rows.collect::<rusqlite::Result<Vec<(i64, bool)>>>()
-    })?;
-    let apart: Vec<i64> = taken
-        .iter()
-        .filter(|(_, apart)| *apart)
-        .map(|(id, _)| *id)
-        .collect();
-    if !apart.is_empty() {
-        broker.write(|tx| remove_payloads(tx, apart.into_iter()).map_err(|error| broker.fail(error)))?;
-    }
-    Ok(taken.into_iter().map(|(id, _)| MessageId(id)).collect())
+    broker.write(|tx| {
+        let take = || -> rusqlite::Result<Vec<MessageId>> {
+            let mut statement = tx.prepare_cached(sql::WITHDRAW)?;
+            let rows = statement.query_map(params![broker.me.0, job as i64, most], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+            let taken = rows.collect::<rusqlite::Result<Vec<(i64, bool)>>>()?;
+            for (id, _) in taken.iter().filter(|(_, apart)| *apart) {
+                tx.prepare_cached(sql::REMOVE_PAYLOAD)?.execute([id])?;
+            }
+            count(tx, broker.queue, -(taken.len() as i64))?;
+            Ok(taken.into_iter().map(|(id, _)| MessageId(id)).collect())
+        };
+        take().map_err(|error| broker.fail(error))
+    })
 }
 
-fn remove_payloads(db: &Connection, ids: impl Iterator<Item = i64>) -> rusqlite::Result<()> {
-    for id in ids {
-        db.prepare_cached(sql::REMOVE_PAYLOAD)?.execute([id])?;
+/// Counts messages that came to wait in a queue, or left it.
+pub(super) fn count(db: &Connection, queue: i64, more: i64) -> rusqlite::Result<()> {
+    if more != 0 {
+        db.prepare_cached(sql::ADD_READY)?.execute([queue, more])?;
     }
     Ok(())
 }
@@ -114,6 +115,7 @@ pub(super) fn lease(broker: &Sqlite, most: usize, bytes: usize) -> Result<Vec<De
                 let last = last.lease.id.0;
                 tx.prepare_cached(sql::LEASE)?
                     .execute(params![broker.me.0, broker.queue, last])?;
+                count(tx, broker.queue, -(deliveries.len() as i64))?;
             }
             Ok(deliveries)
         };
@@ -163,10 +165,11 @@ pub(super) fn release(broker: &Sqlite, leases: &[Lease]) -> Result<()> {
     broker.write(|tx| {
         let give_back = || -> rusqlite::Result<()> {
             let mut statement = tx.prepare_cached(sql::RELEASE)?;
+            let mut back = 0;
             for lease in leases {
-                statement.execute([lease.id.0, broker.me.0])?;
+                back += statement.execute([lease.id.0, broker.me.0])?;
             }
-            Ok(())
+            count(tx, broker.queue, back as i64)
         };
         give_back().map_err(|error| broker.fail(error))
     })?;

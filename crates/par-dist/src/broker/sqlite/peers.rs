@@ -2,7 +2,7 @@
 
 use super::{Sqlite, sql};
 use crate::broker::{Joining, Peer, PeerId, Result, Role};
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -74,9 +74,13 @@ pub(super) fn bury(broker: &Sqlite, peer: PeerId, reason: &str) -> Result<Option
         })?;
     broker.write(|tx| {
         let bury = || -> rusqlite::Result<Option<Vec<PeerId>>> {
-            if tx.prepare_cached(sql::REMOVE_PEER)?.execute([peer.0])? == 0 {
+            let queue: Option<i64> = tx
+                .prepare_cached(sql::REMOVE_PEER)?
+                .query_row([peer.0], |row| row.get(0))
+                .optional()?;
+            let Some(queue) = queue else {
                 return Ok(None);
-            }
+            };
             // Without its file nobody can say what it had begun.
             let marks = broker.folder.marks(peer);
             let leased = tx
@@ -103,9 +107,12 @@ pub(super) fn bury(broker: &Sqlite, peer: PeerId, reason: &str) -> Result<Option
                     .execute(params![pool, id, kind, peer.0, took, body])?;
                 pools.push(PeerId(pool));
             }
+            tx.prepare_cached(sql::PURGE_PAYLOADS)?.execute([peer.0])?;
+            // A peer publishes to its own queue only.
+            let dropped = tx.prepare_cached(sql::PURGE_READY)?.execute([peer.0])?;
+            super::messages::count(tx, queue, -(dropped as i64))?;
             for purge in [
-                sql::PURGE_PAYLOADS,
-                sql::PURGE_MESSAGES,
+                sql::PURGE_LEASED,
                 sql::PURGE_REPLIES,
                 sql::PURGE_CALLS,
                 sql::PURGE_CANCELS,

@@ -7,7 +7,7 @@
 pub(super) const SCHEMA: &str = "
 CREATE TABLE counter(only INTEGER PRIMARY KEY CHECK (only = 1), next INTEGER NOT NULL) STRICT;
 INSERT INTO counter VALUES (1, 1);
-CREATE TABLE queues(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE queues(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, ready INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE peers(
     id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, concurrency INTEGER NOT NULL, pid INTEGER NOT NULL,
     lease_ms INTEGER NOT NULL, beat INTEGER NOT NULL, initializer BLOB) STRICT;
@@ -42,6 +42,9 @@ statements! {
     TAKE_NUMBERS = "UPDATE counter SET next = next + ?1 WHERE only = 1 RETURNING next";
     ADD_QUEUE = "INSERT OR IGNORE INTO queues(name) VALUES (?1)";
     QUEUE_ID = "SELECT id FROM queues WHERE name = ?1";
+    // Kept, not counted: counting reads every row.
+    ADD_READY = "UPDATE queues SET ready = ready + ?2 WHERE id = ?1";
+    HOW_MANY_READY = "SELECT ready FROM queues WHERE id = ?1";
 
     ADD_PEER = "INSERT INTO peers(id, queue, concurrency, pid, lease_ms, beat, initializer) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
     PEER_EXISTS = "SELECT 1 FROM peers WHERE id = ?1";
@@ -49,7 +52,7 @@ statements! {
     // The one table that is read whole: as long as there are processes.
     PEERS = "SELECT p.id, p.concurrency, q.name, p.pid, p.lease_ms, p.beat FROM peers p JOIN queues q ON q.id = p.queue";
     INITIALIZER = "SELECT initializer FROM peers WHERE id = ?1";
-    REMOVE_PEER = "DELETE FROM peers WHERE id = ?1";
+    REMOVE_PEER = "DELETE FROM peers WHERE id = ?1 RETURNING queue";
 
     ADD_CALL = "INSERT INTO calls(id, pool, body) VALUES (?1, ?2, ?3)";
     CALL = "SELECT body FROM calls WHERE id = ?1";
@@ -87,7 +90,8 @@ statements! {
 
     LEASED = "SELECT id, pool FROM messages INDEXED BY leased WHERE owner = ?1 AND owner <> 0";
     PURGE_PAYLOADS = "DELETE FROM payloads WHERE id IN (SELECT id FROM messages WHERE pool = ?1)";
-    PURGE_MESSAGES = "DELETE FROM messages WHERE pool = ?1";
+    PURGE_READY = "DELETE FROM messages WHERE pool = ?1 AND owner = 0";
+    PURGE_LEASED = "DELETE FROM messages WHERE pool = ?1 AND owner <> 0";
     PURGE_REPLIES = "DELETE FROM replies WHERE pool = ?1";
     PURGE_CALLS = "DELETE FROM calls WHERE pool = ?1";
     PURGE_CANCELS = "DELETE FROM cancels WHERE pool = ?1";

@@ -69,7 +69,7 @@ fn a_message_goes_to_one_worker_and_its_reply_to_its_pool() {
         (one.me(), 1, Part { first: 3, items: 1 })
     );
     assert!(b.lease(10, 1 << 20).expect("lease").is_empty());
-    assert!(a.begin(got[0].lease));
+    assert!(a.begin(got[0].lease).expect("begin"));
     a.settle(&[reply(&got[0], b"out"), reply(&got[1], &large)])
         .expect("settle");
     assert!(other.collect(1 << 20).expect("collect").is_empty());
@@ -93,9 +93,12 @@ fn what_a_buried_worker_had_begun_is_told_apart_and_it_begins_nothing_more() {
         .publish(&[message(1, vec![]), message(1, vec![]), message(1, vec![])])
         .expect("publish");
     let got = worker.lease(10, 1 << 20).expect("lease");
-    assert!(worker.begin(got[1].lease));
+    assert!(worker.begin(got[1].lease).expect("begin"));
     pool.bury(worker.me(), "it was shot").expect("bury");
-    assert!(!worker.begin(got[0].lease), "a fenced worker began a message");
+    assert!(
+        !worker.begin(got[0].lease).expect("begin"),
+        "a fenced worker began a message"
+    );
     worker.settle(&[reply(&got[1], b"late")]).expect("settle");
     assert!(matches!(worker.beat(), Err(BrokerError::Buried { .. })));
     let arrived = pool.collect(1 << 20).expect("collect");
@@ -128,8 +131,8 @@ fn an_outcome_that_was_kept_outlives_its_worker() {
         .publish(&[message(1, vec![]), message(1, vec![])])
         .expect("publish");
     let got = worker.lease(10, 1 << 20).expect("lease");
-    assert!(worker.begin(got[0].lease) && worker.keep(&reply(&got[0], b"done")));
-    assert!(worker.begin(got[1].lease));
+    assert!(worker.begin(got[0].lease).expect("begin") && worker.keep(&reply(&got[0], b"done")));
+    assert!(worker.begin(got[1].lease).expect("begin"));
     pool.bury(worker.me(), "it was shot").expect("bury");
     let arrived = pool.collect(1 << 20).expect("collect");
     assert_eq!(arrived.iter().map(|arrival| arrival.id).collect::<Vec<_>>(), ids);
@@ -170,9 +173,46 @@ fn withdrawn_messages_are_not_leased_and_leased_ones_are_not_withdrawn() {
     assert_eq!(got[0].lease.id, ids[0]);
     assert_eq!(pool.withdraw(1, usize::MAX).expect("withdraw"), [ids[1]]);
     assert_eq!(pool.holders(1).expect("holders"), [(worker.me(), false)]);
-    assert!(worker.begin(got[0].lease));
+    assert!(worker.begin(got[0].lease).expect("begin"));
     assert_eq!(pool.holders(1).expect("holders"), [(worker.me(), true)]);
     assert_eq!(worker.lease(9, 1 << 20).expect("lease")[0].lease.id, ids[2]);
+}
+
+#[test]
+fn what_waits_is_counted_through_all_that_changes_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = place(&folder);
+    let (one, other, worker) = (pool(&place), pool(&place), worker(&place));
+    let counted = |expected: u64, after: &str| {
+        let rows: i64 = worker
+            .with(|db| {
+                let rows = "SELECT count(*) FROM messages WHERE owner = 0";
+                db.query_row(rows, [], |row| row.get(0))
+            })
+            .expect("count");
+        assert_eq!(worker.waiting().expect("waiting"), expected, "after {after}");
+        assert_eq!(rows as u64, expected, "rows after {after}");
+    };
+    let batch = |job| -> Vec<_> { (0..10).map(|_| message(job, vec![])).collect() };
+    one.publish(&batch(1)).expect("publish");
+    other.publish(&batch(1)).expect("publish");
+    counted(20, "two publish");
+    let got = worker.lease(4, 1 << 20).expect("lease");
+    counted(16, "a lease");
+    worker.release(&[got[0].lease]).expect("release");
+    counted(17, "a release");
+    worker.settle(&[reply(&got[1], b"out")]).expect("settle");
+    counted(17, "a reply");
+    one.withdraw(1, 3).expect("withdraw");
+    counted(14, "a withdrawal");
+    one.bury(other.me(), "gone").expect("bury");
+    counted(4, "the end of a pool");
+    one.bury(worker.me(), "gone").expect("bury");
+    counted(4, "the end of a worker");
+    worker.release(&[got[2].lease]).expect("release");
+    counted(4, "a late release");
+    one.leave().expect("leave");
+    counted(0, "the end of the last pool");
 }
 
 #[test]

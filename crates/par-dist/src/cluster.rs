@@ -148,9 +148,20 @@ impl Running {
 }
 
 impl ClusterEngine {
-    /// The file of the broker's workers that were started elsewhere: how many of their threads work for the queue now.
+    /// How many tasks the workers of this queue run at a time that this pool did not start itself, as of the last look at the
+    /// broker.
     pub fn workers_by_hand(&self) -> usize {
         self.node.workers()
+    }
+
+    /// How many messages wait in the queue, of all pools, that no worker has leased. What a pool holds back
+    /// ([`Options::published`](crate::Options::published)) does not count. Costs the same however many there are.
+    ///
+    /// # Errors
+    /// What the broker failed with.
+    #[doc(alias = "queue length")]
+    pub fn waiting(&self) -> Result<u64, crate::BrokerError> {
+        self.node.broker.waiting()
     }
 
     /// Cancels everything; the number of parts that nobody had begun or leased.
