@@ -35,7 +35,7 @@ pub(crate) const RECIPES: &[Recipe] = &[
     },
     Recipe {
         id: "r1_mapping",
-        package: "par-core",
+        package: "par-sync",
         observe: "a table with the columns mapping, answer, messages, idle and the rows block, cyclic, dynamic, hierarchical, stealing; one answer for all",
         check: r1_mapping,
     },
