@@ -2,6 +2,7 @@
 
 pub(crate) mod fold;
 pub(crate) mod map;
+pub(crate) mod relay;
 pub(crate) mod single;
 pub(crate) mod stream;
 

@@ -9,6 +9,8 @@
 //!    still running writes into memory that the job owns and nobody reads.
 //! 4. `cancel` takes all parts that nobody has claimed and ends them as cancelled; claims that are out see the token.
 
+pub use crate::body::relay::Relay;
+
 use crate::context::{self, Token};
 use crate::error::TaskError;
 use crate::observe::{Event, Observers};

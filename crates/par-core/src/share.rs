@@ -201,14 +201,18 @@ impl Recorder {
     }
 }
 
+/// Notes a shared value that what is being encoded names.
+pub(crate) fn note(share: &Arc<dyn AnyShare>) {
+    RECORDING.with_borrow_mut(|slot| {
+        if let Some(seen) = slot {
+            seen.entry(share.id()).or_insert_with(|| Arc::clone(share));
+        }
+    });
+}
+
 impl<T: Data + Sync> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RECORDING.with_borrow_mut(|slot| {
-            if let Some(seen) = slot {
-                seen.entry(self.inner.id)
-                    .or_insert_with(|| Arc::clone(&self.inner) as Arc<dyn AnyShare>);
-            }
-        });
+        note(&(Arc::clone(&self.inner) as Arc<dyn AnyShare>));
         self.inner.id.serialize(serializer)
     }
 }

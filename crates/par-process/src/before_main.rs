@@ -30,3 +30,9 @@ pub(crate) fn ignore_sigpipe() {
     // SAFETY: ignoring a signal installs no handler, and nothing else depends on this one yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
+
+/// The role of the workers of a [`ProcessPool`](crate::ProcessPool).
+pub(crate) const WORKER: &str = "par-process-worker";
+
+// An entry in a section of the linker counts as unsafe code, so that it stands here.
+crate::role!(WORKER, crate::worker::main);

@@ -1,0 +1,244 @@
+//! The process engine: a pool whose workers are child processes of the same program.
+
+use super::pump::{Pump, is_reading};
+use super::queue::Queue;
+use super::seat::Seat;
+use super::{Health, Hub};
+use crate::protocol::{Image, Setup};
+use crate::{NAME, Options};
+use par_core::engine::{
+    Capabilities, Common, Engine, Info, Kill, Launch, Placement, Refused, Room, SameProgram, Shutdown,
+    ShutdownReport,
+};
+use par_core::job::Job;
+use par_core::observe::Observers;
+use par_core::{ShareId, StartError};
+use parking_lot::{Condvar, Mutex};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long workers may take to start. Initialisers may be long.
+const START: Duration = Duration::from_secs(120);
+/// The shortest value of the option `longest`.
+const SHORTEST: u64 = 1024;
+
+/// The engine of [`ProcessPool`](crate::ProcessPool).
+pub struct ProcessEngine {
+    hub: Arc<Hub>,
+    /// The pool's own thread; taken by the shutdown.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Launch for ProcessEngine {
+    type Options = Options;
+
+    fn launch(common: Common, options: Options) -> Result<Arc<Self>, StartError> {
+        if options.longest < SHORTEST {
+            return Err(StartError::Option {
+                option: "longest",
+                reason: format!("at least {SHORTEST} bytes, got {}", options.longest),
+            });
+        }
+        let refused = |what: &str| {
+            let what = what.to_owned();
+            move |source| StartError::Io { what, source }
+        };
+        let setup = Setup {
+            image: Image::own().map_err(refused("cannot tell which program this is"))?,
+            index: 0,
+            workers: common.workers,
+            longest: options.longest,
+            initializer: common.initializer,
+        };
+        let pump = Pump::new().map_err(refused("cannot make an event"))?;
+        let hub = Arc::new_cyclic(|me| Hub {
+            me: me.clone(),
+            setup,
+            restarts: common.restarts,
+            observers: Observers::default(),
+            queue: Queue::new(common.queue),
+            seats: (0..common.workers).map(|_| Seat::new()).collect(),
+            pump,
+            health: Mutex::new(Health {
+                vacant: (0..common.workers).rev().collect(),
+                ..Health::default()
+            }),
+            health_changed: Condvar::new(),
+            ran: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+        });
+        let own = Arc::clone(&hub);
+        let thread = thread::Builder::new()
+            .name("par-process".to_owned())
+            .spawn(move || own.supervise())
+            .map_err(refused("cannot start the thread of the pool"))?;
+        let engine = Arc::new(ProcessEngine {
+            hub,
+            thread: Mutex::new(Some(thread)),
+        });
+        // If this fails, dropping the engine ends what has started.
+        engine.wait_ready(common.workers)?;
+        Ok(engine)
+    }
+}
+
+impl ProcessEngine {
+    fn wait_ready(&self, workers: usize) -> Result<(), StartError> {
+        let until = Instant::now() + START;
+        let mut health = self.hub.health.lock();
+        loop {
+            if let Some(error) = health.failed.take() {
+                return Err(error);
+            }
+            if health.ready >= workers {
+                health.started = true;
+                return Ok(());
+            }
+            if self.hub.health_changed.wait_until(&mut health, until).timed_out() {
+                return Err(StartError::Unavailable(format!(
+                    "{} of {workers} worker(s) were ready after {} s",
+                    health.ready,
+                    START.as_secs()
+                )));
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// A job was cancelled or ended early: takes back what has not begun, tells the workers that run it, and kills them if
+    /// `kill`.
+    pub(super) fn cancel(&self, job: &Arc<Job>, kill: bool) {
+        let id = job.id();
+        self.queue.purge();
+        let mut gone = self.queue.take_again(id);
+        for seat in &self.seats {
+            let mut state = seat.state.lock();
+            let mine = |flight: &super::seat::Flight| flight.taken.claim.job().id() == id;
+            if !state.flight.iter().any(mine) {
+                continue;
+            }
+            let (own, others): (Vec<_>, Vec<_>) = state
+                .recall()
+                .into_iter()
+                .partition(|taken| taken.claim.job().id() == id);
+            gone.extend(own.into_iter().map(|taken| taken.claim));
+            let runs = state.flight.iter().any(mine);
+            if let (true, Some(link)) = (runs, &mut state.link) {
+                // A socket that is full belongs to a worker that hears nothing anyway.
+                let _ = link.control.write(&id.0.to_le_bytes());
+                if kill {
+                    // One that has ended already is as good.
+                    let _ = link.child.kill();
+                    state.killed.get_or_insert("its task was ended by force");
+                }
+            }
+            self.queue.put_back(others);
+        }
+        for claim in gone {
+            self.cancel_claim(claim);
+        }
+        self.feed_idle();
+        self.pump.kick();
+    }
+
+    /// The shared value is gone.
+    pub(super) fn evict(&self, share: ShareId) {
+        let mut foreign = Vec::new();
+        for seat in &self.seats {
+            let mut state = seat.state.lock();
+            foreign.extend(state.foreign.remove(&share));
+            if state.link.is_some() {
+                state.evicted.push(share);
+                state.settle_evictions();
+            }
+        }
+    }
+}
+
+impl Engine for ProcessEngine {
+    fn info(&self) -> Info {
+        let capabilities = Capabilities {
+            processes: true,
+            same_program: true,
+            kill: true,
+            placement: true,
+            ..Capabilities::default()
+        };
+        Info {
+            name: NAME,
+            workers: self.hub.seats.len(),
+            capabilities,
+        }
+    }
+
+    fn submit(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
+        self.hub.queue.submit(job, room)?;
+        self.hub.feed_idle();
+        Ok(())
+    }
+
+    fn cancel(&self, job: &Arc<Job>, kill: bool) {
+        self.hub.cancel(job, kill);
+    }
+
+    fn drive(&self, job: &Job, until: Option<Instant>) {
+        self.hub.drive(job, until);
+    }
+
+    fn evict(&self, share: ShareId) {
+        self.hub.evict(share);
+    }
+
+    fn observers(&self) -> &Observers {
+        &self.hub.observers
+    }
+
+    fn shutdown(&self, how: Shutdown, deadline: Option<Duration>) -> ShutdownReport {
+        let Some(own) = self.thread.lock().take() else {
+            return ShutdownReport {
+                ran: self.hub.ran.load(std::sync::atomic::Ordering::Relaxed),
+                ..ShutdownReport::default()
+            };
+        };
+        let until = deadline.map(|deadline| Instant::now() + deadline);
+        if is_reading() {
+            // A callback lets go of the last pool. What it wants to wait for is read by this very thread.
+            let hub = Arc::clone(&self.hub);
+            self.hub.queue.refuse(Refused::Closed);
+            // Without a thread the workers end with this process.
+            let _ = thread::Builder::new()
+                .name("par-process-end".to_owned())
+                .spawn(move || {
+                    finish(&hub, own, how, until);
+                });
+            return ShutdownReport::default();
+        }
+        finish(&self.hub, own, how, until)
+    }
+}
+
+fn finish(hub: &Hub, own: JoinHandle<()>, how: Shutdown, until: Option<Instant>) -> ShutdownReport {
+    let report = hub.end_work(how, until);
+    hub.health.lock().over = true;
+    hub.pump.call_own();
+    // A panic there has been printed by its hook.
+    let _ = own.join();
+    hub.end_workers(until);
+    report
+}
+
+impl Kill for ProcessEngine {}
+impl SameProgram for ProcessEngine {}
+impl Placement for ProcessEngine {}
+
+impl Drop for ProcessEngine {
+    fn drop(&mut self) {
+        // Only where no pool was made of it: pools shut their engine down.
+        self.shutdown(Shutdown::Kill, None);
+    }
+}

@@ -1,0 +1,171 @@
+//! Feeding: claims are taken from the queue, encoded, and sent to a worker.
+
+use super::Hub;
+use super::queue::Taken;
+use super::seat::Pen;
+use crate::protocol::check_length;
+use par_core::{ShareId, TaskError, wire};
+
+/// Bytes of one batch, about: more than that is encoded later.
+const BATCH: usize = 512 << 10;
+/// The most calls that a worker remembers.
+const CALLS: usize = 1024;
+
+impl Hub {
+    /// Gives every worker that has nothing to do something to do.
+    pub(super) fn feed_idle(&self) {
+        for seat in 0..self.seats.len() {
+            self.feed(seat, false);
+        }
+    }
+
+    /// Gives every worker what it should have, those that have nothing to do first.
+    pub(super) fn feed_all(&self) {
+        self.feed_idle();
+        for seat in 0..self.seats.len() {
+            self.feed(seat, true);
+        }
+    }
+
+    fn feed(&self, index: usize, ahead: bool) {
+        let seat = &self.seats[index];
+        let mut taken = Vec::new();
+        loop {
+            let (mut pen, life, room) = {
+                let mut state = seat.state.lock();
+                let room = state.room(ahead);
+                if room == 0 {
+                    return;
+                }
+                match state.pen.take() {
+                    Some(pen) => (pen, state.life, room),
+                    None => {
+                        state.wanted = true;
+                        return;
+                    }
+                }
+            };
+            self.queue.take(index, room, &mut taken);
+            let got = !taken.is_empty();
+            let refused = self.encode(index, &mut pen, &mut taken);
+            let mut stale = Vec::new();
+            let wanted = {
+                let mut state = seat.state.lock();
+                if state.life == life {
+                    if !pen.batch.is_empty() {
+                        state.send_batch(&mut pen, taken.drain(..));
+                    }
+                    state.pen = Some(pen);
+                    state.settle_evictions();
+                } else {
+                    stale = std::mem::take(&mut taken);
+                }
+                if state.is_clogged() {
+                    self.pump.kick();
+                }
+                std::mem::take(&mut state.wanted)
+            };
+            for taken in &mut stale {
+                taken.claim.taken_back();
+            }
+            self.queue.put_back(stale);
+            for (claim, error) in refused {
+                self.fail_claim(claim, error);
+            }
+            if !got && !wanted {
+                return;
+            }
+        }
+    }
+
+    /// Encodes what was taken into the pen's batch, and leaves in `taken` what is in it; what does not fit any more goes back to
+    /// the queue. Returns what cannot be sent, with the reasons.
+    fn encode(
+        &self,
+        index: usize,
+        pen: &mut Pen,
+        taken: &mut Vec<Taken>,
+    ) -> Vec<(par_core::job::Claim, TaskError)> {
+        let mut refused = Vec::new();
+        let mut sent = Vec::with_capacity(taken.len());
+        let mut later = Vec::new();
+        for mut one in taken.drain(..) {
+            if pen.batch.len() >= BATCH {
+                later.push(one);
+                continue;
+            }
+            if one.claim.job().is_cancelled() || one.claim.job().is_done() {
+                self.cancel_claim(one.claim);
+                continue;
+            }
+            match self.encode_one(pen, &one) {
+                Ok(()) => {
+                    one.claim.delivered(index);
+                    sent.push(one);
+                }
+                Err(error) => refused.push((one.claim, error)),
+            }
+        }
+        *taken = sent;
+        self.queue.put_back(later);
+        refused
+    }
+
+    fn encode_one(&self, pen: &mut Pen, taken: &Taken) -> Result<(), TaskError> {
+        let job = taken.claim.job().id();
+        let call = match pen.last {
+            Some((last, call)) if last == job => call,
+            _ => {
+                let call = number_of(pen, &wire_error(wire::to_bytes(&taken.claim.call(true)?))?);
+                pen.last = Some((job, call));
+                call
+            }
+        };
+        let Pen {
+            batch,
+            recorder,
+            shares,
+            input,
+            ..
+        } = pen;
+        input.clear();
+        let part = taken.claim.encode(input, recorder)?;
+        check_length("inputs", input.len(), self.setup.longest)?;
+        if !recorder.is_empty() {
+            for share in recorder.take() {
+                let id: ShareId = share.id();
+                if !shares.contains(&id) {
+                    let value = share.bytes()?;
+                    check_length("a shared value", value.len(), self.setup.longest)?;
+                    batch.share(id, &value);
+                    shares.insert(id);
+                }
+            }
+        }
+        batch.run(job.0, call, part, input);
+        if input.capacity() > BATCH {
+            *input = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// The number by which the worker knows the call; tells it, if it does not.
+fn number_of(pen: &mut Pen, call: &[u8]) -> u32 {
+    if let Some(number) = pen.calls.get(call) {
+        return *number;
+    }
+    if pen.calls.len() >= CALLS {
+        pen.calls.clear();
+        pen.batch.forget_calls();
+    }
+    // No truncation: there are few.
+    let number = pen.calls.len() as u32;
+    pen.calls.insert(call.to_vec(), number);
+    pen.batch.call(number, call);
+    number
+}
+
+fn wire_error<T>(result: Result<T, wire::WireError>) -> Result<T, TaskError> {
+    result.map_err(|error| TaskError::Codec(error.to_string()))
+}

@@ -1,0 +1,81 @@
+//! The pool's side: jobs wait in a queue, seats carry them to workers, whoever waits for an answer reads the sockets.
+//!
+//! 1. A claim is in one place: with a thread that encodes it, in the flight of a seat, or put back into the queue. It is counted as
+//!    held from before it is claimed until it has ended, so that "nothing is held and nothing waits" means that all is done.
+//! 2. Locks are taken in the order seat, queue, and held for moments. Code of users (encoding, completions, callbacks, observers,
+//!    destructors) never runs under either.
+//! 3. One thread at a time reads, the one that has the role: a thread that waits for an outcome, or the pool's own thread if there is
+//!    none. Code that runs while it reads must not block, and is told so.
+//! 4. The pool's own thread starts all workers, so that the signal of a parent's death, which follows the starting thread, means the
+//!    pool's end.
+
+mod engine;
+mod feed;
+mod hear;
+mod pump;
+mod queue;
+mod seat;
+mod shutdown;
+mod supervisor;
+
+pub use engine::ProcessEngine;
+
+use crate::protocol::Setup;
+use par_core::job::Claim;
+use par_core::observe::Observers;
+use par_core::{StartError, TaskError};
+use parking_lot::{Condvar, Mutex};
+use pump::Pump;
+use queue::Queue;
+use seat::Seat;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Everything that the threads of a pool share.
+pub(crate) struct Hub {
+    me: Weak<Hub>,
+    setup: Setup,
+    restarts: u32,
+    observers: Observers,
+    queue: Queue,
+    seats: Box<[Seat]>,
+    pump: Pump,
+    health: Mutex<Health>,
+    health_changed: Condvar,
+    /// Parts that were answered, went with their worker, and were cancelled by the engine.
+    ran: AtomicU64,
+    lost: AtomicU64,
+    cancelled: AtomicU64,
+}
+
+/// How the workers are.
+#[derive(Default)]
+struct Health {
+    /// Workers that have said that they are ready, until the pool has started.
+    ready: usize,
+    started: bool,
+    /// Restarts that were used up.
+    restarted: u32,
+    /// Seats whose worker is to be started.
+    vacant: Vec<usize>,
+    failed: Option<StartError>,
+    /// No worker is started any more.
+    ending: bool,
+    /// The pool's own thread is to end.
+    over: bool,
+}
+
+impl Hub {
+    /// Ends a claim that will not be run.
+    fn cancel_claim(&self, claim: Claim) {
+        self.cancelled
+            .fetch_add(claim.range().len() as u64, Ordering::Relaxed);
+        claim.fail(TaskError::Cancelled);
+        self.queue.ended(1);
+    }
+
+    fn fail_claim(&self, claim: Claim, error: TaskError) {
+        claim.fail(error);
+        self.queue.ended(1);
+    }
+}

@@ -1,0 +1,307 @@
+//! Reading the sockets of the workers: the role, who has it, and what one turn of it does.
+//!
+//! 1. [`Pump::role`] is held while a thread waits for the sockets and deals with what comes. The pool's own thread holds it while
+//!    nobody else wants it.
+//! 2. A thread that waits for an outcome asks for the role, and reads until it has what it waits for: an answer crosses no other
+//!    thread. If another waiting thread has the role already, it sleeps like any other.
+//! 3. After that the pool's own thread stays away for a moment, as the next wait often follows at once; it comes back at once when
+//!    somebody sleeps who had asked in vain.
+
+use super::Hub;
+use super::seat::State;
+use par_core::job::Job;
+use par_core::{forbid_blocking, wire};
+use parking_lot::{Condvar, Mutex};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the pool's own thread stays away after others have read.
+const AWAY: Duration = Duration::from_millis(1);
+/// How long requests wait behind another before an idle worker gets them.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// Reads from one worker before the others have their turn.
+const READS: usize = 16;
+
+/// Who reads.
+pub(super) struct Pump {
+    pub(super) role: Mutex<Vec<Reader>>,
+    /// Whether a thread that waits for an outcome has the role, or is about to.
+    driven: AtomicBool,
+    /// Whether such a thread had it since the pool's own thread looked.
+    was_driven: AtomicBool,
+    /// Whether such a thread was turned away.
+    turned_away: AtomicBool,
+    /// Whether somebody waits for the sockets, and must be woken by the event.
+    polling: AtomicBool,
+    event: OwnedFd,
+    /// What the pool's own thread waits at.
+    rest: Mutex<bool>,
+    rested: Condvar,
+}
+
+thread_local! {
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread has the role, of any pool.
+pub(super) fn is_reading() -> bool {
+    READING.get()
+}
+
+/// What is read from one worker.
+pub(super) struct Reader {
+    pub(super) life: u64,
+    pub(super) socket: Arc<UnixStream>,
+    pub(super) decoder: wire::FrameDecoder,
+}
+
+impl Pump {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Pump {
+            role: Mutex::default(),
+            driven: AtomicBool::new(false),
+            was_driven: AtomicBool::new(false),
+            turned_away: AtomicBool::new(false),
+            polling: AtomicBool::new(false),
+            event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            rest: Mutex::new(false),
+            rested: Condvar::new(),
+        })
+    }
+
+    /// Makes whoever waits for the sockets look around.
+    pub(super) fn kick(&self) {
+        if self.polling.load(Ordering::SeqCst) {
+            // A counter that is full wakes as well.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Makes the pool's own thread look around.
+    pub(super) fn call_own(&self) {
+        *self.rest.lock() = true;
+        self.rested.notify_one();
+        self.kick();
+    }
+
+    /// Whether another thread wants the role of the pool's own one.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.driven.load(Ordering::SeqCst)
+    }
+
+    /// In the pool's own thread: stays away while others read.
+    pub(super) fn stay_away(&self) {
+        let mut called = self.rest.lock();
+        while !*called
+            && (self.driven.load(Ordering::SeqCst) || self.was_driven.swap(false, Ordering::SeqCst))
+        {
+            self.rested.wait_for(&mut called, AWAY);
+        }
+        *called = false;
+    }
+}
+
+impl Hub {
+    /// Reads until the job is done, `until` has passed, or there is no need to (rule 2).
+    pub(super) fn drive(&self, job: &Job, until: Option<Instant>) {
+        let pump = &self.pump;
+        if is_reading() {
+            return;
+        }
+        if pump.driven.swap(true, Ordering::SeqCst) {
+            pump.turned_away.store(true, Ordering::SeqCst);
+            return;
+        }
+        pump.was_driven.store(true, Ordering::SeqCst);
+        pump.kick();
+        {
+            let mut role = pump.role.lock();
+            while !job.is_done() && !self.health.lock().over {
+                let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+                if left.is_some_and(|left| left.is_zero()) {
+                    break;
+                }
+                self.turn(&mut role, left, || job.is_done());
+            }
+        }
+        pump.driven.store(false, Ordering::SeqCst);
+        if pump.turned_away.swap(false, Ordering::SeqCst) {
+            pump.was_driven.store(false, Ordering::SeqCst);
+            pump.call_own();
+        }
+    }
+
+    /// One turn: waits for the sockets, not longer than `timeout`, and deals with what came. `enough` says that there is nothing
+    /// to wait for.
+    pub(super) fn turn(
+        &self,
+        readers: &mut Vec<Reader>,
+        timeout: Option<Duration>,
+        enough: impl Fn() -> bool,
+    ) {
+        let _reading = Reading::begin();
+        let clogged = self.sync(readers);
+        let again = self.balance();
+        let timeout = match (timeout, again) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let ready = {
+            let mut files: Vec<PollFd<'_>> = readers
+                .iter()
+                .zip(&clogged)
+                .map(|(reader, clogged)| {
+                    let out = if *clogged {
+                        PollFlags::OUT
+                    } else {
+                        PollFlags::empty()
+                    };
+                    PollFd::new(&reader.socket, PollFlags::IN | out)
+                })
+                .collect();
+            files.push(PollFd::new(&self.pump.event, PollFlags::IN));
+            self.pump.polling.store(true, Ordering::SeqCst);
+            // Looked at after the flag was set: who changes it later, kicks.
+            if !enough() {
+                // An interruption is a turn without news.
+                let _ = poll(&mut files, timeout.as_ref());
+            }
+            self.pump.polling.store(false, Ordering::SeqCst);
+            let ready: Vec<PollFlags> = files.iter().map(PollFd::revents).collect();
+            ready
+        };
+        if ready.last().is_some_and(|event| !event.is_empty()) {
+            // What it holds does not matter.
+            let _ = rustix::io::read(&self.pump.event, &mut [0; 8]);
+        }
+        let mut news = false;
+        for (index, flags) in ready[..ready.len() - 1].iter().enumerate() {
+            if flags.intersects(PollFlags::OUT) {
+                self.lock_seat(index).write();
+            }
+            if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                news = true;
+                self.read(index, &mut readers[index]);
+            }
+        }
+        if news {
+            self.feed_all();
+        }
+    }
+
+    fn lock_seat(&self, index: usize) -> parking_lot::MutexGuard<'_, State> {
+        self.seats[index].state.lock()
+    }
+
+    /// Follows the workers that came and went; returns which sockets have not taken what waits for them.
+    fn sync(&self, readers: &mut Vec<Reader>) -> Vec<bool> {
+        let allowed = self.setup.longest.saturating_add(crate::protocol::OVERHEAD);
+        let mut clogged = Vec::with_capacity(self.seats.len());
+        let mut kept = std::mem::take(readers).into_iter();
+        for index in 0..self.seats.len() {
+            let mut state = self.lock_seat(index);
+            let old = kept.next();
+            let reader = match (&state.link, old) {
+                (Some(_), Some(old)) if old.life == state.life => old,
+                (Some(link), _) => Reader {
+                    life: state.life,
+                    socket: Arc::clone(&link.work),
+                    decoder: wire::FrameDecoder::new(allowed),
+                },
+                // A vacant seat has nothing to say: its reader is one whose other end is gone.
+                (None, Some(old)) => old,
+                (None, None) => break,
+            };
+            clogged.push(state.is_clogged());
+            state.write();
+            readers.push(reader);
+        }
+        clogged
+    }
+
+    /// Reads what a worker says.
+    fn read(&self, index: usize, reader: &mut Reader) {
+        for _ in 0..READS {
+            match reader.decoder.read_from(&mut &*reader.socket) {
+                Ok(0) => return self.worker_gone(index, reader.life, super::supervisor::ENDED),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // Such as that it ended before it had read everything.
+                Err(_) => return self.worker_gone(index, reader.life, super::supervisor::ENDED),
+            }
+            loop {
+                let heard = match reader.decoder.next_frame() {
+                    Ok(None) => break,
+                    Ok(Some((kind, payload))) => self.hear(index, reader.life, kind, payload),
+                    Err(error) => Err(error.to_string()),
+                };
+                if let Err(error) = heard {
+                    return self.worker_gone(
+                        index,
+                        reader.life,
+                        &format!("what it said is not readable: {error}"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Moves requests that wait behind another to workers that are idle; returns when to look again.
+    fn balance(&self) -> Option<Duration> {
+        let mut idle = 0;
+        let mut waiting = Vec::new();
+        for (index, seat) in self.seats.iter().enumerate() {
+            let state = seat.state.lock();
+            if state.ready && state.flight.is_empty() {
+                idle += 1;
+            } else if state.flight.len() > 1 && state.flight.len() > state.begun() {
+                waiting.push((index, state.since));
+            }
+        }
+        let free = if self.queue.is_empty() { idle } else { 0 };
+        for seat in &self.seats {
+            if let Some(link) = &seat.state.lock().link {
+                link.page.set_idle(free);
+            }
+        }
+        if idle == 0 {
+            return None;
+        }
+        let mut next: Option<Duration> = None;
+        for (index, since) in waiting {
+            let left = PATIENCE.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                let back = self.lock_seat(index).recall();
+                self.queue.put_back(back);
+                self.feed_all();
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        next
+    }
+}
+
+/// While this thread deals with what was read (rule 3 of the pool).
+struct Reading(#[allow(dead_code, reason = "held for its destructor")] par_core::NoBlockingGuard);
+
+impl Reading {
+    fn begin() -> Self {
+        READING.set(true);
+        Reading(forbid_blocking())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        READING.set(false);
+    }
+}

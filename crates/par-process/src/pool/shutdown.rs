@@ -1,0 +1,118 @@
+//! The end of a pool.
+
+use super::Hub;
+use super::supervisor::end;
+use crate::protocol::down;
+use par_core::engine::{Refused, Shutdown, ShutdownReport};
+use par_core::{Claimant, wire};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::Read;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long workers that have nothing to do may take to end: destructors of worker-local state may run.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the deaths of killed workers may take to be noticed.
+const BURIED: Duration = Duration::from_secs(5);
+
+impl Hub {
+    /// Ends the work; the workers are left with nothing to do, or dead.
+    pub(super) fn end_work(&self, how: Shutdown, until: Option<Instant>) -> ShutdownReport {
+        self.queue.refuse(Refused::Closed);
+        let (cancelled, lost) = (
+            self.cancelled.load(Ordering::Relaxed),
+            self.lost.load(Ordering::Relaxed),
+        );
+        if how != Shutdown::Drain {
+            self.cancel_all();
+        }
+        let idle = how != Shutdown::Kill && self.queue.wait_idle(until);
+        if !idle {
+            self.health.lock().ending = true;
+            self.cancel_all();
+            self.kill_all("its pool was shut down");
+            self.pump.kick();
+            self.queue.wait_idle(Some(Instant::now() + BURIED));
+        }
+        self.health.lock().ending = true;
+        ShutdownReport {
+            ran: self.ran.load(Ordering::Relaxed),
+            cancelled: self.cancelled.load(Ordering::Relaxed) - cancelled,
+            lost: self.lost.load(Ordering::Relaxed) - lost,
+            detached: 0,
+        }
+    }
+
+    /// Cancels everything that has not begun, and raises the tokens of what has.
+    fn cancel_all(&self) {
+        let (claims, jobs) = self.queue.take_all();
+        claims.into_iter().for_each(|claim| self.cancel_claim(claim));
+        for job in jobs {
+            // Claimed one by one, because whoever claims a part knows that nobody else has it.
+            self.queue.held(1);
+            while let Some(claim) = job.claim(Claimant::Any) {
+                self.queue.held(1);
+                self.cancel_claim(claim);
+            }
+            self.queue.ended(1);
+            job.cancel();
+        }
+        let mut running = Vec::new();
+        let mut back = Vec::new();
+        for seat in &self.seats {
+            let mut state = seat.state.lock();
+            back.extend(state.recall());
+            running.extend(
+                state
+                    .flight
+                    .iter()
+                    .map(|flight| std::sync::Arc::clone(flight.taken.claim.job())),
+            );
+        }
+        back.into_iter().for_each(|taken| self.cancel_claim(taken.claim));
+        for job in running {
+            job.cancel();
+            self.cancel(&job, false);
+        }
+    }
+
+    /// Ends the workers, which have nothing to do or are dead. The pool's own thread has ended.
+    pub(super) fn end_workers(&self, until: Option<Instant>) {
+        let grace = Instant::now() + GRACE;
+        let until = until.map_or(grace, |until| until.min(grace));
+        let mut links = Vec::new();
+        for seat in &self.seats {
+            let mut state = seat.state.lock();
+            state.send(|out| {
+                // Infallible: there is no payload.
+                let _ = wire::append_frame(out, down::STOP, |_| Ok::<(), wire::WireError>(()));
+            });
+            links.extend(state.link.take());
+            state.vacate();
+        }
+        for mut link in links {
+            // Whatever they still say, nobody is interested; the end of the socket is what counts.
+            let mut rest = [0; 1024];
+            loop {
+                match (&*link.work).read(&mut rest) {
+                    Ok(0) => break,
+                    Ok(_) => continue,
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                let Ok(timeout) = Timespec::try_from(left) else {
+                    break;
+                };
+                let mut files = [PollFd::new(&link.work, PollFlags::IN)];
+                match poll(&mut files, Some(&timeout)) {
+                    Ok(0) => break,
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => break,
+                }
+            }
+            // Nobody asks any more how it ended.
+            let _ = end(&mut link.child);
+        }
+    }
+}

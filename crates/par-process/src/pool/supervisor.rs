@@ -1,0 +1,272 @@
+//! The pool's own thread: starts workers, replaces those that died, and reads when nobody else does.
+
+use super::Hub;
+use super::seat::{Left, Link};
+use crate::before_main::WORKER;
+use crate::files::send_files;
+use crate::page::Page;
+use crate::protocol::{Setup, down};
+use crate::role;
+use par_core::engine::Refused;
+use par_core::{Event, StartError, TaskError, wire};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Hub {
+    /// The life of the pool's own thread.
+    pub(super) fn supervise(&self) {
+        loop {
+            self.fill_seats();
+            if self.health.lock().over {
+                return;
+            }
+            self.pump.stay_away();
+            let has_work = || {
+                let health = self.health.lock();
+                health.over || (!health.vacant.is_empty() && !health.ending) || self.pump.is_wanted()
+            };
+            if !has_work() {
+                let mut role = self.pump.role.lock();
+                self.turn(&mut role, None, has_work);
+            }
+        }
+    }
+
+    /// Starts the workers that are missing.
+    fn fill_seats(&self) {
+        loop {
+            let index = {
+                let mut health = self.health.lock();
+                if health.ending {
+                    health.vacant.clear();
+                }
+                match health.vacant.pop() {
+                    Some(index) => index,
+                    None => return,
+                }
+            };
+            if let Err(source) = self.start_worker(index) {
+                let error = StartError::Io {
+                    what: format!("cannot start worker {index}"),
+                    source,
+                };
+                let text = error.to_string();
+                let started = {
+                    let mut health = self.health.lock();
+                    health.failed.get_or_insert(error);
+                    health.started
+                };
+                self.health_changed.notify_all();
+                if started {
+                    self.count_death(index, &text);
+                }
+            }
+        }
+    }
+
+    fn start_worker(&self, index: usize) -> io::Result<()> {
+        let (work, theirs) = UnixStream::pair()?;
+        let (control, their_control) = UnixStream::pair()?;
+        let (page, file) = Page::create()?;
+        let setup = Setup {
+            index,
+            ..self.setup.clone()
+        };
+        let child = role::command(WORKER)?
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        let mut link = Link {
+            child,
+            work: Arc::new(work),
+            control,
+            page,
+        };
+        let sent = send_files(&link.work, [their_control.as_fd(), file.as_fd()])
+            .and_then(|()| link.work.set_nonblocking(true))
+            .and_then(|()| link.control.set_nonblocking(true));
+        if let Err(error) = sent {
+            // What matters is why it could not be reached.
+            let _ = end(&mut link.child);
+            return Err(error);
+        }
+        let mut state = self.seats[index].state.lock();
+        state.occupy(link);
+        state.send(|out| {
+            // An initialiser's input is bytes, and everything else numbers: that encodes.
+            let _ = wire::append_frame(out, down::SETUP, |out| wire::encode(&setup, out));
+        });
+        Ok(())
+    }
+
+    /// The worker that sat there in that life is gone, or of no use any more.
+    pub(super) fn worker_gone(&self, index: usize, life: u64, why: &str) {
+        let (pid, status, kept) = {
+            let mut state = self.seats[index].state.lock();
+            let same = state.life == life;
+            let Some(link) = state.link.as_mut().filter(|_| same) else {
+                return;
+            };
+            (link.child.id(), end(&mut link.child), link.page.kept())
+        };
+        // What it had ended and not sent. Bytes that make no sense are the end of it.
+        let _ = self.replies(index, life, &kept);
+        let (
+            begun,
+            Left {
+                flight,
+                nested,
+                killed,
+            },
+        ) = {
+            let mut state = self.seats[index].state.lock();
+            (state.begun(), state.vacate())
+        };
+        let reason = match (killed, status) {
+            (Some(killed), _) => format!("worker {index} (process {pid}) was killed: {killed}"),
+            (None, Ok(status)) if why == ENDED => format!("worker {index} (process {pid}) {}", how(status)),
+            (None, _) => format!("worker {index} (process {pid}) is gone: {why}"),
+        };
+        self.observers.emit(|| Event::WorkerLost {
+            worker: index,
+            reason: reason.clone(),
+        });
+        // Before those who wait hear of it: what they do next should find how things are.
+        let wanted = if killed.is_some() {
+            self.replace(index);
+            None
+        } else {
+            self.count_death(index, &reason)
+        };
+        let mut back = Vec::new();
+        for (at, flight) in flight.into_iter().enumerate() {
+            let mut taken = flight.taken;
+            if at < begun {
+                taken.claim.begun();
+            }
+            let parts = taken.claim.range().len() as u64;
+            if let Some(broken) = &wanted
+                && !taken.claim.may_have_run()
+            {
+                self.fail_claim(taken.claim, broken.clone());
+                continue;
+            }
+            match taken.claim.lost(&reason) {
+                Some(claim) => back.push(super::queue::Taken {
+                    claim,
+                    nested: taken.nested,
+                }),
+                None => {
+                    self.lost.fetch_add(parts, Ordering::Relaxed);
+                    self.queue.ended(1);
+                }
+            }
+        }
+        self.queue.put_back(back);
+        // Nobody waits any more for what its tasks had submitted.
+        for job in nested.into_values().filter_map(|job| job.upgrade()) {
+            job.cancel();
+            self.cancel(&job, true);
+        }
+        if wanted.is_some() {
+            self.fail_waiting();
+        }
+        self.feed_all();
+    }
+
+    /// Asks for another worker in that seat.
+    fn replace(&self, index: usize) {
+        self.health.lock().vacant.push(index);
+        self.health_changed.notify_all();
+        self.pump.call_own();
+    }
+
+    /// Counts a death against the budget; past it, the pool is broken, with the error that is returned.
+    fn count_death(&self, index: usize, reason: &str) -> Option<TaskError> {
+        let broken = {
+            let mut health = self.health.lock();
+            if !health.started && health.failed.is_none() {
+                health.failed = Some(StartError::Unavailable(reason.to_owned()));
+            }
+            if health.ending {
+                None
+            } else if health.restarted < self.restarts {
+                health.restarted += 1;
+                None
+            } else {
+                health.ending = true;
+                Some(format!("{reason}; {} restarts were used up", self.restarts))
+            }
+        };
+        self.health_changed.notify_all();
+        match broken {
+            None => {
+                self.replace(index);
+                None
+            }
+            Some(text) => {
+                self.queue.refuse(Refused::Broken(text.clone()));
+                self.kill_all("the pool is broken");
+                Some(TaskError::Broken(text))
+            }
+        }
+    }
+
+    /// Ends everything that waits, as the pool refuses what is submitted.
+    pub(super) fn fail_waiting(&self) {
+        let Some(error) = self.queue.refusal() else { return };
+        let (claims, jobs) = self.queue.take_all();
+        for claim in claims {
+            self.fail_claim(claim, error.clone());
+        }
+        for job in jobs {
+            job.fail_unclaimed(&error);
+        }
+    }
+
+    /// Kills all workers. What becomes of their requests is dealt with when their sockets close.
+    pub(super) fn kill_all(&self, why: &'static str) {
+        for seat in &self.seats {
+            let mut state = seat.state.lock();
+            if let Some(link) = &mut state.link {
+                // One that has ended already is as good.
+                let _ = link.child.kill();
+                state.killed.get_or_insert(why);
+            }
+        }
+    }
+}
+
+/// Why a worker is gone, where its socket just closed.
+pub(super) const ENDED: &str = "it ended";
+
+/// Makes sure that a worker is gone, and how it went.
+pub(super) fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    // Its socket is closed: it has ended, or will not do anything useful any more. How it ended by itself stays.
+    let _ = child.kill();
+    child.wait()
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}{}", name_of(signal)),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn name_of(signal: i32) -> &'static str {
+    match signal {
+        4 => " (SIGILL)",
+        6 => " (SIGABRT: abort, or out of memory)",
+        7 => " (SIGBUS)",
+        9 => " (SIGKILL: by hand, or the system was out of memory)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
