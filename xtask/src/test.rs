@@ -2,6 +2,7 @@
 
 use crate::command::{self, cargo};
 use crate::{Error, recipes, tidy, user};
+use std::process::Command;
 use std::time::Instant;
 
 /// How to run the tests.
@@ -47,6 +48,7 @@ const STEPS: &[(&str, Work)] = &[
     ),
     ("clippy", Work::Check(CLIPPY)),
     ("format", Work::Check(FMT)),
+    ("loom models", Work::Inside(models)),
     ("tidy", Work::Inside(tidy::outcome)),
     ("recipes", Work::Inside(all_recipes)),
     ("a user's crate", Work::Inside(user::outcome)),
@@ -132,12 +134,24 @@ fn perform(work: &Work) -> Result<Outcome, Error> {
             }
             Ok(check)
         }
-        Work::Tests(args) => {
-            let mut counts = Outcome::default();
-            let success = command::stream(cargo(args), |line| count(line, &mut counts))?;
-            Ok(settle(counts, success))
-        }
+        Work::Tests(args) => tests(cargo(args)),
     }
+}
+
+fn tests(cargo: Command) -> Result<Outcome, Error> {
+    let mut counts = Outcome::default();
+    let success = command::stream(cargo, |line| count(line, &mut counts))?;
+    Ok(settle(counts, success))
+}
+
+/// The protocols of par-sync under every interleaving that loom tries. Other flags build everything again, so in a folder of
+/// their own.
+fn models() -> Result<Outcome, Error> {
+    let mut cargo = cargo(&["test", "--package", "par-sync", "--lib"]);
+    cargo
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", command::target().join("loom"));
+    tests(cargo)
 }
 
 /// Adds what a line of libtest's output says: a summary, or a test that failed or was ignored.

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::command::{self, cargo};
 use crate::test::Outcome;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The wing that the program needs, and the only dependency of its crate.
@@ -18,12 +18,12 @@ pub(crate) fn outcome() -> Result<Outcome, Error> {
     let root = command::root();
     let readme = fs::read_to_string(root.join("README.md"))?;
     let (program, expected) = blocks(&readme)?;
-    let folder = target(&root).join("user-crate");
+    let folder = command::target().join("user-crate");
     write_crate(&folder, &root, program)?;
     let mut run = cargo(&["run", "--quiet", "--manifest-path"]);
     run.arg(folder.join("Cargo.toml"));
     // The dependencies were built for the workspace before; a folder of their own would build them again.
-    run.env("CARGO_TARGET_DIR", target(&root));
+    run.env("CARGO_TARGET_DIR", command::target());
     let seen = command::observe(run, Duration::from_secs(600))?;
     let mut outcome = Outcome::default();
     if seen.code == Some(0) && seen.stdout.trim() == expected.trim() {
@@ -39,10 +39,6 @@ pub(crate) fn outcome() -> Result<Outcome, Error> {
         outcome.notes.push(note);
     }
     Ok(outcome)
-}
-
-fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// The first Rust block of the README, and the text block after it: a program and what it prints.

@@ -61,3 +61,72 @@ impl<'a> Latch<'a> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync_seam::current;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+
+    /// A latch that outlives its frame, as loom wants threads to own what they use; its state is checked as if it had gone.
+    struct Frame(*const Latch<'static>);
+
+    // SAFETY: the latch is leaked, and the handle that it holds may be used by any thread.
+    unsafe impl Send for Frame {}
+
+    impl Frame {
+        fn of_this_thread() -> Self {
+            Frame(Box::leak(Box::new(Latch::new(Box::leak(Box::new(current()))))))
+        }
+
+        fn another(&self) -> Self {
+            Frame(self.0)
+        }
+
+        fn open(self) {
+            // SAFETY: the latch is there, and a model opens it once.
+            unsafe { Latch::open(self.0) }
+        }
+
+        /// Waits, and then does to the state what leaving the frame would: loom tells if anyone may still touch it.
+        fn wait_and_leave(self) {
+            // SAFETY: the latch is there; only this thread waits for it.
+            let latch = unsafe { &*self.0 };
+            while !latch.is_open() {
+                latch.sleep();
+            }
+            // SAFETY: the latch is open, so nobody else uses it any more: this is what the model is about.
+            unsafe { (*self.0.cast_mut()).state.with_mut(|_| ()) }
+        }
+    }
+
+    #[test]
+    fn a_waiter_sees_the_result_and_may_leave() {
+        loom::model(|| {
+            let frame = Frame::of_this_thread();
+            let result = Arc::new(UnsafeCell::new(0));
+            let (theirs, written) = (frame.another(), Arc::clone(&result));
+            loom::thread::spawn(move || {
+                // SAFETY: nobody else touches the result before the latch is open.
+                written.with_mut(|result| unsafe { *result = 7 });
+                theirs.open();
+            });
+            frame.wait_and_leave();
+            // SAFETY: the latch is open.
+            assert_eq!(result.with(|result| unsafe { *result }), 7);
+        });
+    }
+
+    #[test]
+    fn a_waiter_that_is_woken_early_goes_back_to_sleep() {
+        loom::model(|| {
+            let frame = Frame::of_this_thread();
+            let theirs = frame.another();
+            let me = current();
+            loom::thread::spawn(move || theirs.open());
+            loom::thread::spawn(move || me.unpark());
+            frame.wait_and_leave();
+        });
+    }
+}

@@ -93,3 +93,71 @@ impl Lounge {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+
+    /// A worker whose work is one flag: it ends once it has seen it.
+    fn work(lounge: &Lounge, flag: &AtomicUsize) {
+        let bell = Bell::new();
+        let there = || flag.load(Ordering::Relaxed) > 0;
+        while !there() {
+            lounge.announce(&bell);
+            if there() {
+                return lounge.leave(&bell);
+            }
+            lounge.sleep(&bell);
+        }
+    }
+
+    /// That many workers, each with work of its own, and what their caller does. A worker that sleeps for ever is a deadlock, which
+    /// loom reports.
+    fn model(workers: usize, caller: fn(&Lounge, &[Arc<AtomicUsize>])) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(move || {
+            let lounge = Arc::new(Lounge::new());
+            let flags: Vec<_> = (0..workers).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+            let threads: Vec<_> = flags
+                .iter()
+                .map(|flag| {
+                    let (lounge, flag) = (Arc::clone(&lounge), Arc::clone(flag));
+                    loom::thread::spawn(move || work(&lounge, &flag))
+                })
+                .collect();
+            caller(&lounge, &flags);
+            for thread in threads {
+                thread.join().expect("no panic");
+            }
+            assert!(lock(&lounge.list).is_empty(), "somebody is still on the list");
+        });
+    }
+
+    #[test]
+    fn a_call_after_the_work_is_not_missed() {
+        model(1, |lounge, flags| {
+            flags[0].store(1, Ordering::Relaxed);
+            lounge.call(1);
+        });
+    }
+
+    #[test]
+    fn a_call_to_everyone_reaches_everyone() {
+        model(2, |lounge, flags| {
+            for flag in flags {
+                flag.store(1, Ordering::Relaxed);
+            }
+            lounge.call(usize::MAX);
+        });
+    }
+
+    #[test]
+    fn a_worker_that_was_called_for_nothing_hears_the_next_call() {
+        model(1, |lounge, flags| {
+            lounge.call(1);
+            flags[0].store(1, Ordering::Relaxed);
+            lounge.call(1);
+        });
+    }
+}

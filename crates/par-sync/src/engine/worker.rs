@@ -5,6 +5,7 @@
 
 use super::Inner;
 use super::stack_job::JobRef;
+use crate::sync_seam::{Thread, current};
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 use par_core::job::{Claim, Job};
 use par_core::{Claimant, Token, push_token};
@@ -12,7 +13,6 @@ use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, Thread};
 
 thread_local! {
     static HERE: Cell<*const Worker> = const { Cell::new(std::ptr::null()) };
@@ -88,7 +88,7 @@ impl Seat {
 
 impl Bench {
     pub(crate) fn new(deque: Deque<JobRef>, seat: Arc<Seat>, inner: &Inner) -> Self {
-        let thread = thread::current();
+        let thread = current();
         // A seat has one thread, so it is not set yet.
         let _ = seat.thread.set(thread.clone());
         Bench {
