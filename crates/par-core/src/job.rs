@@ -463,6 +463,15 @@ impl Claim {
     pub fn taken_back(&mut self) {
         self.attempts = self.attempts.saturating_sub(1);
         self.begun = false;
+        self.returned();
+    }
+
+    fn returned(&self) {
+        let job = &self.job;
+        job.core.observers.emit(|| Event::Returned {
+            job: job.id(),
+            parts: self.range.clone(),
+        });
     }
 
     /// The worker died: gives the claim back if its parts may be delivered again, else ends them as lost. Parts that were
@@ -471,7 +480,9 @@ impl Claim {
         let job = self.job();
         let again = !self.begun || (job.idempotent() && self.attempts < job.attempts());
         if again && !job.is_done() && !job.is_cancelled() {
-            if !self.begun {
+            if self.begun {
+                self.returned();
+            } else {
                 self.taken_back();
             }
             return Some(self);

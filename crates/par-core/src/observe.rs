@@ -45,6 +45,13 @@ pub enum Event {
         /// The worker, where it is known.
         worker: Option<usize>,
     },
+    /// Parts came back from a worker that had not begun them, or died: they will go to another, and start again.
+    Returned {
+        /// The job.
+        job: JobId,
+        /// Which of its parts.
+        parts: Range<usize>,
+    },
     /// A worker is through with parts, whatever came out.
     Finished {
         /// The job.

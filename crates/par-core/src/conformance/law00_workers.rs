@@ -111,6 +111,7 @@ impl Observer for Seen {
         match event {
             Event::Submitted { parts, .. } => seen.0 += parts,
             Event::Started { parts, .. } => seen.1 += parts.len(),
+            Event::Returned { parts, .. } => seen.1 -= parts.len(),
             Event::Finished { parts, .. } => seen.2.extend(parts.clone()),
             _ => {}
         }

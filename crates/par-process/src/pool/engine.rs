@@ -116,6 +116,7 @@ impl Hub {
         let id = job.id();
         self.queue.purge();
         let mut gone = self.queue.take_again(id);
+        let mut others_back = Vec::new();
         for seat in &self.seats {
             let mut state = seat.state.lock();
             let mine = |flight: &super::seat::Flight| flight.taken.claim.job().id() == id;
@@ -137,8 +138,9 @@ impl Hub {
                     state.killed.get_or_insert("its task was ended by force");
                 }
             }
-            self.queue.put_back(others);
+            others_back.extend(others);
         }
+        self.give_back(others_back);
         for claim in gone {
             self.cancel_claim(claim);
         }

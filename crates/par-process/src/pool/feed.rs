@@ -65,10 +65,7 @@ impl Hub {
                 }
                 std::mem::take(&mut state.wanted)
             };
-            for taken in &mut stale {
-                taken.claim.taken_back();
-            }
-            self.queue.put_back(stale);
+            self.give_back(stale);
             for (claim, error) in refused {
                 self.fail_claim(claim, error);
             }
@@ -107,7 +104,7 @@ impl Hub {
             }
         }
         *taken = sent;
-        self.queue.put_back(later);
+        self.put_back(later);
         refused
     }
 

@@ -148,7 +148,7 @@ impl Hub {
                 Vec::new()
             }
         });
-        self.queue.put_back(recalled.unwrap_or_default());
+        self.give_back(recalled.unwrap_or_default());
     }
 
     fn nested_job(&self, index: usize, life: u64, id: u64) -> Option<Arc<Job>> {
@@ -174,7 +174,7 @@ impl Hub {
                 }
                 state.recall()
             };
-            self.queue.put_back(back);
+            self.give_back(back);
             self.queue.prefer(job.id());
             return;
         }
@@ -212,8 +212,8 @@ impl Hub {
             }
         });
         self.living(index, life, |state| state.nested.insert(id, Arc::downgrade(&job)));
-        if let Err(refused) = self.queue.submit_nested(Arc::clone(&job)) {
-            job.fail_unclaimed(&refused.into());
+        if let Err(error) = self.queue.submit_nested(Arc::clone(&job)) {
+            job.fail_unclaimed(&error);
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ use par_core::observe::Observers;
 use par_core::{StartError, TaskError};
 use parking_lot::{Condvar, Mutex};
 use pump::Pump;
-use queue::Queue;
+use queue::{Queue, Taken};
 use seat::Seat;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +66,34 @@ struct Health {
 }
 
 impl Hub {
+    /// Gives claims that were not sent, or not begun, to other workers.
+    fn put_back(&self, claims: Vec<Taken>) {
+        if claims.is_empty() {
+            return;
+        }
+        if let Err((error, claims)) = self.queue.put_back(claims) {
+            for taken in claims {
+                self.end_claim(taken.claim, &error);
+            }
+        }
+    }
+
+    /// As `put_back`, for claims that had been sent.
+    fn give_back(&self, mut claims: Vec<Taken>) {
+        for taken in &mut claims {
+            taken.claim.taken_back();
+        }
+        self.put_back(claims);
+    }
+
+    fn end_claim(&self, claim: Claim, error: &TaskError) {
+        if *error == TaskError::Cancelled {
+            self.cancel_claim(claim);
+        } else {
+            self.fail_claim(claim, error.clone());
+        }
+    }
+
     /// Ends a claim that will not be run.
     fn cancel_claim(&self, claim: Claim) {
         self.cancelled

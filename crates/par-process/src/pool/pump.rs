@@ -280,7 +280,7 @@ impl Hub {
             let left = PATIENCE.saturating_sub(since.elapsed());
             if left.is_zero() {
                 let back = self.lock_seat(index).recall();
-                self.queue.put_back(back);
+                self.give_back(back);
                 self.feed_all();
             } else {
                 next = Some(next.map_or(left, |next| next.min(left)));

@@ -25,6 +25,8 @@ struct State {
     nested: Lane,
     outer: Lane,
     refusing: Option<Refused>,
+    /// What everything that has not begun ends with, once nothing more is to begin.
+    ending: Option<TaskError>,
 }
 
 #[derive(Default)]
@@ -91,12 +93,12 @@ impl Queue {
         }
     }
 
-    /// Takes a job of a task; refused only where nothing is run any more.
-    pub(super) fn submit_nested(&self, job: Arc<Job>) -> Result<(), Refused> {
+    /// Takes a job of a task, unless nothing more is to begin.
+    pub(super) fn submit_nested(&self, job: Arc<Job>) -> Result<(), TaskError> {
         let mut state = self.state.lock();
-        match &state.refusing {
-            Some(refused) if *refused != Refused::Closed => Err(refused.clone()),
-            _ => {
+        match &state.ending {
+            Some(error) => Err(error.clone()),
+            None => {
                 state.nested.jobs.push_back(job);
                 Ok(())
             }
@@ -175,12 +177,17 @@ impl Queue {
         drop(gone);
     }
 
-    /// Puts claims back, before everything else in their lanes.
-    pub(super) fn put_back(&self, claims: Vec<Taken>) {
+    /// Puts claims back, before everything else in their lanes; if nothing more is to begin, they come back with the error that
+    /// they end with.
+    pub(super) fn put_back(&self, claims: Vec<Taken>) -> Result<(), (TaskError, Vec<Taken>)> {
         let mut state = self.state.lock();
+        if let Some(error) = &state.ending {
+            return Err((error.clone(), claims));
+        }
         for Taken { claim, nested } in claims.into_iter().rev() {
             state.lane(nested).again.push_front(claim);
         }
+        Ok(())
     }
 
     /// A task waits for this nested job: it goes first. Whether it was found waiting.
@@ -230,9 +237,10 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Takes everything out: the claims that were put back, and the jobs.
-    pub(super) fn take_all(&self) -> (Vec<Claim>, Vec<Arc<Job>>) {
+    /// Takes everything out, the claims that were put back and the jobs; what comes later ends with `error`.
+    pub(super) fn end(&self, error: &TaskError) -> (Vec<Claim>, Vec<Arc<Job>>) {
         let mut state = self.state.lock();
+        state.ending.get_or_insert(error.clone());
         let State { nested, outer, .. } = &mut *state;
         let claims = nested.again.drain(..).chain(outer.again.drain(..)).collect();
         let jobs = nested.jobs.drain(..).chain(outer.jobs.drain(..)).collect();
@@ -269,10 +277,5 @@ impl Queue {
                 }
             }
         }
-    }
-
-    /// The error that what is still submitted ends with.
-    pub(super) fn refusal(&self) -> Option<TaskError> {
-        self.state.lock().refusing.clone().map(Into::into)
     }
 }

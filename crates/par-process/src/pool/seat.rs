@@ -188,7 +188,7 @@ impl State {
         self.flight.partition_point(|flight| flight.number <= begun)
     }
 
-    /// Takes back what the worker has not begun.
+    /// Takes back what the worker has not begun. The caller gives it back, or ends it.
     pub(super) fn recall(&mut self) -> Vec<Taken> {
         let Some(link) = &self.link else {
             return Vec::new();
@@ -196,12 +196,7 @@ impl State {
         let begun = link.page.recall();
         self.generation = (self.generation + 1) & GENERATIONS;
         let at = self.flight.partition_point(|flight| flight.number <= begun);
-        let back = self.flight.drain(at..);
-        back.map(|mut flight| {
-            flight.taken.claim.taken_back();
-            flight.taken
-        })
-        .collect()
+        self.flight.drain(at..).map(|flight| flight.taken).collect()
     }
 
     /// Removes the request of that number from the flight.

@@ -4,7 +4,7 @@ use super::Hub;
 use super::supervisor::end;
 use crate::protocol::down;
 use par_core::engine::{Refused, Shutdown, ShutdownReport};
-use par_core::{Claimant, wire};
+use par_core::{Claimant, TaskError, wire};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
 use std::sync::atomic::Ordering;
@@ -45,7 +45,7 @@ impl Hub {
 
     /// Cancels everything that has not begun, and raises the tokens of what has.
     fn cancel_all(&self) {
-        let (claims, jobs) = self.queue.take_all();
+        let (claims, jobs) = self.queue.end(&TaskError::Cancelled);
         claims.into_iter().for_each(|claim| self.cancel_claim(claim));
         for job in jobs {
             // Claimed one by one, because whoever claims a part knows that nobody else has it.

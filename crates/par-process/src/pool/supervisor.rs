@@ -1,6 +1,7 @@
 //! The pool's own thread: starts workers, replaces those that died, and reads when nobody else does.
 
 use super::Hub;
+use super::queue::Taken;
 use super::seat::{Left, Link};
 use crate::before_main::WORKER;
 use crate::files::send_files;
@@ -136,44 +137,31 @@ impl Hub {
             reason: reason.clone(),
         });
         // Before those who wait hear of it: what they do next should find how things are.
-        let wanted = if killed.is_some() {
+        if killed.is_some() {
             self.replace(index);
-            None
         } else {
-            self.count_death(index, &reason)
-        };
+            self.count_death(index, &reason);
+        }
         let mut back = Vec::new();
         for (at, flight) in flight.into_iter().enumerate() {
-            let mut taken = flight.taken;
+            let Taken { mut claim, nested } = flight.taken;
             if at < begun {
-                taken.claim.begun();
+                claim.begun();
             }
-            let parts = taken.claim.range().len() as u64;
-            if let Some(broken) = &wanted
-                && !taken.claim.may_have_run()
-            {
-                self.fail_claim(taken.claim, broken.clone());
-                continue;
-            }
-            match taken.claim.lost(&reason) {
-                Some(claim) => back.push(super::queue::Taken {
-                    claim,
-                    nested: taken.nested,
-                }),
+            let parts = claim.range().len() as u64;
+            match claim.lost(&reason) {
+                Some(claim) => back.push(Taken { claim, nested }),
                 None => {
                     self.lost.fetch_add(parts, Ordering::Relaxed);
                     self.queue.ended(1);
                 }
             }
         }
-        self.queue.put_back(back);
+        self.put_back(back);
         // Nobody waits any more for what its tasks had submitted.
         for job in nested.into_values().filter_map(|job| job.upgrade()) {
             job.cancel();
             self.cancel(&job, true);
-        }
-        if wanted.is_some() {
-            self.fail_waiting();
         }
         self.feed_all();
     }
@@ -185,44 +173,31 @@ impl Hub {
         self.pump.call_own();
     }
 
-    /// Counts a death against the budget; past it, the pool is broken, with the error that is returned.
-    fn count_death(&self, index: usize, reason: &str) -> Option<TaskError> {
+    /// Counts a death against the budget; past it, the pool is broken.
+    fn count_death(&self, index: usize, reason: &str) {
         let broken = {
             let mut health = self.health.lock();
             if !health.started && health.failed.is_none() {
                 health.failed = Some(StartError::Unavailable(reason.to_owned()));
             }
-            if health.ending {
-                None
-            } else if health.restarted < self.restarts {
-                health.restarted += 1;
-                None
-            } else {
+            let spent = !health.ending && health.restarted >= self.restarts;
+            if spent {
                 health.ending = true;
-                Some(format!("{reason}; {} restarts were used up", self.restarts))
+            } else {
+                health.restarted += 1;
             }
+            spent
         };
         self.health_changed.notify_all();
-        match broken {
-            None => {
-                self.replace(index);
-                None
-            }
-            Some(text) => {
-                self.queue.refuse(Refused::Broken(text.clone()));
-                self.kill_all("the pool is broken");
-                Some(TaskError::Broken(text))
-            }
+        if !broken {
+            return self.replace(index);
         }
-    }
-
-    /// Ends everything that waits, as the pool refuses what is submitted.
-    pub(super) fn fail_waiting(&self) {
-        let Some(error) = self.queue.refusal() else { return };
-        let (claims, jobs) = self.queue.take_all();
-        for claim in claims {
-            self.fail_claim(claim, error.clone());
-        }
+        let text = format!("{reason}; {} restart(s) were used up", self.restarts);
+        self.queue.refuse(Refused::Broken(text.clone()));
+        self.kill_all("the pool is broken");
+        let error = TaskError::Broken(text);
+        let (claims, jobs) = self.queue.end(&error);
+        claims.into_iter().for_each(|claim| self.end_claim(claim, &error));
         for job in jobs {
             job.fail_unclaimed(&error);
         }
