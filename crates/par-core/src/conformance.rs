@@ -24,6 +24,7 @@ mod borrowing;
 mod folder;
 mod law00_workers;
 mod law01_identity;
+mod law02_logs;
 mod law02_outcome;
 mod law02_waits;
 mod law03_delivery;

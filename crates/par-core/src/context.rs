@@ -3,10 +3,13 @@
 use crate::engine::Engine;
 use crate::error::TaskError;
 use crate::job::Job;
+use crate::log::Lines;
+use crate::observe::Level;
 use crate::pool::AnyPool;
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +52,13 @@ pub enum Token {
     Flag(Arc<CancelFlag>),
 }
 
+/// What is in force on this thread for the task that it runs.
+struct Frame {
+    token: Option<Token>,
+    /// Where the task's log lines go if it runs from bytes: they travel back with its reply.
+    lines: Option<Arc<Lines>>,
+}
+
 struct Worker {
     index: usize,
     engine: Weak<dyn Engine>,
@@ -57,7 +67,7 @@ struct Worker {
 
 thread_local! {
     static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
-    static TOKEN: RefCell<Option<Token>> = const { RefCell::new(None) };
+    static FRAME: RefCell<Frame> = const { RefCell::new(Frame { token: None, lines: None }) };
     static NO_BLOCKING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -93,23 +103,102 @@ impl Drop for WorkerGuard {
 
 /// Restores the token that was in force before.
 pub struct TokenGuard {
-    before: Option<Token>,
+    before: Frame,
     _here: PhantomData<Rc<()>>,
 }
 
 /// Puts `token` in force on this thread until the guard is dropped. Engines call it around tasks.
 #[must_use]
 pub fn push_token(token: Token) -> TokenGuard {
+    let mine = Frame {
+        token: Some(token),
+        lines: None,
+    };
     TokenGuard {
-        before: TOKEN.with(|slot| slot.replace(Some(token))),
+        before: FRAME.with(|slot| slot.replace(mine)),
         _here: PhantomData,
     }
 }
 
 impl Drop for TokenGuard {
     fn drop(&mut self) {
-        let mine = TOKEN.with(|slot| slot.replace(self.before.take()));
+        let before = Frame {
+            token: self.before.token.take(),
+            lines: self.before.lines.take(),
+        };
+        let mine = FRAME.with(|slot| slot.replace(before));
         drop(mine);
+    }
+}
+
+/// Makes the log lines of this thread's task go to `lines`, until the next token is in force.
+pub(crate) fn keep_lines(lines: Option<Arc<Lines>>) {
+    FRAME.with(|slot| slot.borrow_mut().lines = lines);
+}
+
+/// Where the log lines of a job go that is made here: to the lines of the task that makes it, where that keeps some.
+pub(crate) fn lines_for_job() -> Option<Arc<Lines>> {
+    FRAME.with(|slot| {
+        let frame = slot.borrow();
+        match (&frame.lines, &frame.token) {
+            (Some(lines), _) => Some(Arc::clone(lines)),
+            (None, Some(Token::Job(job))) => job.lines().cloned(),
+            (None, _) => None,
+        }
+    })
+}
+
+/// Reports something to those who watch the pool that the running task was submitted to, as [`Event::Log`](crate::Event).
+///
+/// A task that runs in another process sends its lines back with its reply: they arrive when it ends, at most 64 KiB of text
+/// a request (a last line says how many were dropped), and are gone if the worker dies. `text` is not even written out where nobody
+/// watched when the job began. Lines of tasks that a task submitted go the same way. Outside a task, and in an initialiser,
+/// this does nothing.
+///
+/// ```
+/// use par_core::{Event, Level, Observer, SerialPool};
+/// use std::sync::{Arc, Mutex};
+///
+/// #[par_core::task]
+/// fn careful(x: u64) -> u64 {
+///     if x == 0 {
+///         par_core::log(Level::Warn, "a zero");
+///     }
+///     par_core::log(Level::Debug, format_args!("x is {x}"));
+///     x
+/// }
+///
+/// #[derive(Default)]
+/// struct Warnings(Mutex<Vec<String>>);
+/// impl Observer for Warnings {
+///     fn event(&self, event: &Event) {
+///         if let Event::Log { level: Level::Warn, text, .. } = event {
+///             self.0.lock().unwrap().push(text.clone());
+///         }
+///     }
+/// }
+///
+/// let warnings = Arc::new(Warnings::default());
+/// let pool = SerialPool::new(1)?;
+/// pool.observer(warnings.clone());
+/// pool.map::<careful>([2, 0, 1])?;
+/// assert_eq!(*warnings.0.lock().unwrap(), ["a zero"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn log(level: Level, text: impl fmt::Display) {
+    // Cloned out: observers, and the text's own code, may ask for the context.
+    let (lines, job) = FRAME.with(|slot| {
+        let frame = slot.borrow();
+        match (&frame.lines, &frame.token) {
+            (Some(lines), _) => (Some(Arc::clone(lines)), None),
+            (None, Some(Token::Job(job))) => (None, Some(Arc::clone(job))),
+            (None, _) => (None, None),
+        }
+    });
+    if let Some(lines) = lines {
+        lines.push(level, text.to_string());
+    } else if let Some(job) = job {
+        job.log(worker_index(), level, || text.to_string());
     }
 }
 
@@ -175,7 +264,7 @@ pub(crate) fn worker_engine() -> Option<Arc<dyn Engine>> {
 
 /// Whether the running task was cancelled or is past its deadline. False outside a task.
 pub fn cancelled() -> bool {
-    TOKEN.with(|slot| match &*slot.borrow() {
+    FRAME.with(|slot| match &slot.borrow().token {
         None => false,
         Some(Token::Job(job)) => job.is_cancelled(),
         Some(Token::Flag(flag)) => flag.is_raised(),

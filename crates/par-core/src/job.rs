@@ -13,7 +13,8 @@ pub use crate::body::relay::Relay;
 
 use crate::context::{self, Token};
 use crate::error::TaskError;
-use crate::observe::{Event, Observers};
+use crate::log::{self, Lines};
+use crate::observe::{Event, Level, Observers};
 use crate::plan::{Claimant, Plan, Schedule};
 use crate::remote::{Call, Part};
 use crate::share::Recorder;
@@ -84,6 +85,8 @@ pub(crate) struct Core {
     pub(crate) ended_early: parking_lot::Mutex<Option<TaskError>>,
     pub(crate) completion: Completion,
     observers: Observers,
+    /// Where its log lines go if nobody watches its pool: back with the reply of the task that made it.
+    lines: Option<Arc<Lines>>,
 }
 
 /// `n` parts with their inputs, outputs and state. Engines see it as `Job`, which is `Job<dyn Body>`.
@@ -109,6 +112,7 @@ impl<B: Body> Job<B> {
                 ended_early: parking_lot::Mutex::new(None),
                 completion: Completion::new(),
                 observers: spec.observers,
+                lines: context::lines_for_job(),
             },
             body,
         });
@@ -206,6 +210,24 @@ impl<B: ?Sized + Body> Job<B> {
         early.or_else(|| self.body.failure())
     }
 
+    pub(crate) fn lines(&self) -> Option<&Arc<Lines>> {
+        self.core.lines.as_ref()
+    }
+
+    /// Passes on what a task of this job logged.
+    pub(crate) fn log(&self, worker: Option<usize>, level: Level, text: impl FnOnce() -> String) {
+        if self.core.observers.any() {
+            self.core.observers.emit(|| Event::Log {
+                job: self.id(),
+                worker,
+                level,
+                text: text(),
+            });
+        } else if let Some(lines) = self.lines() {
+            lines.push(level, text());
+        }
+    }
+
     /// The error of a job whose deadline has passed.
     pub(crate) fn timed_out(&self) -> TaskError {
         let limit = self.core.limit.map_or(Duration::ZERO, |(_, limit)| limit);
@@ -223,10 +245,20 @@ impl<B: ?Sized + Body> Job<B> {
     /// Ends all unclaimed parts with `error`: the pool is closing, or broken.
     pub fn fail_unclaimed(&self, error: &TaskError) {
         while let Some(range) = self.core.schedule.next(Claimant::Any) {
-            let count = range.len();
-            self.body.fail(range, error.clone());
-            self.finished(count);
+            self.end_with(range, error.clone());
         }
+    }
+
+    /// Ends parts that are not run to their end.
+    fn end_with(&self, range: Range<usize>, error: TaskError) {
+        self.core.observers.emit(|| Event::Failed {
+            job: self.id(),
+            parts: range.clone(),
+            error: error.clone(),
+        });
+        let count = range.len();
+        self.body.fail(range, error);
+        self.finished(count);
     }
 
     /// Ends the job now, whatever is still running; the first end wins. Used for deadlines and kills.
@@ -297,14 +329,12 @@ impl Job {
             if !late && !self.body.moot(&range) {
                 return Some(range);
             }
-            let count = range.len();
             let error = if late {
                 self.timed_out()
             } else {
                 TaskError::Cancelled
             };
-            self.body.fail(range, error);
-            self.finished(count);
+            self.end_with(range, error);
         }
     }
 }
@@ -411,7 +441,9 @@ impl Claim {
     /// # Errors
     /// [`TaskError::Rejected`] if such a worker cannot run the job; [`TaskError::Codec`] if the reduction does not serialise.
     pub fn call(&self, same_program: bool) -> Result<Call, TaskError> {
-        self.job().body.call(same_program)
+        let mut call = self.job().body.call(same_program)?;
+        call.logs = self.job.core.observers.any() || self.job.lines().is_some();
+        Ok(call)
     }
 
     /// Encodes the parts for a worker elsewhere and records which shared values they name. The claim stays whole, so that
@@ -445,7 +477,15 @@ impl Claim {
     pub fn complete(mut self, reply: &[u8], worker: usize, started: Instant, took: Duration) {
         self.ended = true;
         let job = &self.job;
-        job.body.complete(self.range.clone(), reply);
+        match log::split(reply) {
+            Ok((reply, lines)) => {
+                for (level, text) in lines {
+                    job.log(Some(worker), level, || text);
+                }
+                job.body.complete(self.range.clone(), &reply);
+            }
+            Err(error) => job.body.fail(self.range.clone(), error),
+        }
         if job.core.observers.any() {
             job.core
                 .observers
@@ -502,14 +542,7 @@ impl Claim {
 
     fn end_with(&mut self, error: TaskError) {
         self.ended = true;
-        let job = &self.job;
-        job.core.observers.emit(|| Event::Failed {
-            job: job.id(),
-            parts: self.range.clone(),
-            error: error.clone(),
-        });
-        job.body.fail(self.range.clone(), error);
-        job.finished(self.range.len());
+        self.job.end_with(self.range.clone(), error);
     }
 }
 

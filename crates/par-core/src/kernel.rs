@@ -32,6 +32,7 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
                 Ok(Call {
                     code,
                     all_outcomes: false,
+                    logs: false,
                 })
             }
             None => Err(TaskError::Rejected(format!(

@@ -32,6 +32,7 @@ pub mod fold;
 mod handle;
 pub mod job;
 mod kernel;
+mod log;
 #[doc(hidden)]
 pub mod macro_support;
 pub mod metrics;
@@ -53,7 +54,7 @@ pub mod wire;
 
 pub use context::{
     CancelFlag, NoBlockingGuard, Token, TokenGuard, WorkerGuard, cancelled, check_cancelled, current,
-    enter_worker, forbid_blocking, push_token, with_local, worker_index,
+    enter_worker, forbid_blocking, log, push_token, with_local, worker_index,
 };
 pub use engine::{Capabilities, Info, Shutdown, ShutdownReport};
 pub use entry::build_id;

@@ -1,5 +1,13 @@
 //! Observers: what a pool tells those who watch it. Progress bars, traces and monitors stand on it.
 
+mod chrome;
+#[cfg(feature = "progress")]
+mod progress;
+
+pub use chrome::ChromeTrace;
+#[cfg(feature = "progress")]
+pub use progress::ProgressBar;
+
 use crate::error::TaskError;
 use crate::job::{Body, Job, JobId};
 use parking_lot::RwLock;
@@ -90,16 +98,17 @@ pub enum Event {
         /// What happened to it.
         reason: String,
     },
-    /// A worker logged something.
+    /// A task [logged](crate::log()) something.
     Log {
-        /// Its index, where it is known.
+        /// The job that the task belongs to. What tasks log that were submitted by a task in another process comes under the
+        /// job of the latter.
+        job: JobId,
+        /// The worker, where it is known.
         worker: Option<usize>,
         /// How serious it is.
         level: Level,
-        /// Where it comes from, usually a module path.
-        target: String,
-        /// The text.
-        message: String,
+        /// What it said.
+        text: String,
     },
 }
 

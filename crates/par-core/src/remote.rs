@@ -1,16 +1,19 @@
 //! The far side of a job: how a worker that has only bytes finds the code, runs it and replies.
 //!
 //! A call names the code, by task name and signature, or by its entry in this very build. A request is the call with the
-//! encoded inputs of a claim; a reply is a form byte and then outcomes. Engines carry both without looking inside.
+//! encoded inputs of a claim; a reply is a form byte, outcomes, and the log lines if there were any. Engines carry both
+//! without looking inside.
 
 use crate::context;
 use crate::entry;
 use crate::error::TaskError;
+use crate::log::{self, Lines};
 use crate::panics;
 use crate::registry;
 use crate::task::{Data, Task, signature_of};
 use crate::wire;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// How a worker finds the code of a job. The same for all its parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,8 @@ pub struct Call {
     pub(crate) code: Code,
     /// Whether items after a failed one are wanted.
     pub(crate) all_outcomes: bool,
+    /// Whether log lines are wanted.
+    pub(crate) logs: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,7 @@ impl Call {
                 signature,
             },
             all_outcomes: false,
+            logs: false,
         }
     }
 
@@ -80,6 +86,7 @@ pub struct Prepared {
     run: RunFn,
     data: Vec<u8>,
     all_outcomes: bool,
+    logs: bool,
 }
 
 impl Prepared {
@@ -109,11 +116,17 @@ impl Prepared {
             run,
             data,
             all_outcomes: call.all_outcomes,
+            logs: call.logs,
         })
     }
 
     /// Runs the items and appends the reply to `reply`. The caller has put a token in force.
     pub fn run(&self, part: Part, input: &[u8], reply: &mut Vec<u8>) {
+        let form = reply.len();
+        let lines = self.logs.then(Arc::<Lines>::default);
+        if lines.is_some() {
+            context::keep_lines(lines.clone());
+        }
         (self.run)(&mut Run {
             data: &self.data,
             part,
@@ -121,6 +134,10 @@ impl Prepared {
             all_outcomes: self.all_outcomes,
             reply,
         });
+        if let Some(lines) = lines {
+            context::keep_lines(None);
+            log::append(&lines, form, reply);
+        }
     }
 }
 

@@ -290,6 +290,7 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
                 data,
             },
             all_outcomes: false,
+            logs: false,
         })
     }
 

@@ -45,6 +45,7 @@ impl<const KNOWN: bool> Kernel for Stranger<KNOWN> {
         Some(Call {
             code,
             all_outcomes: false,
+            logs: false,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, Check, submit};
 use super::folder::Folder;
+use super::law02_logs;
 use super::law02_waits;
 use super::tasks::{double, gate, mark, picky};
 use crate::error::TaskError;
@@ -21,6 +22,14 @@ pub(super) const CHECKS: &[Check<AnyPool>] = &[
     ("a map fails with the lowest index", lowest_index),
     ("a hundred tasks of every kind all end", all_kinds),
     ("a detached task runs", detached),
+    (
+        "what tasks log reaches the observers, before the end of the task",
+        law02_logs::arrive,
+    ),
+    (
+        "a request carries a bounded number of log lines, and says so",
+        law02_logs::bounded,
+    ),
     ("callbacks run once, and all waits agree", law02_waits::agree),
 ];
 

@@ -4,6 +4,7 @@ use super::folder::{is_open, note, try_lock, unlock};
 use crate::context;
 use crate::error::TaskError;
 use crate::handle::{as_completed, wait_all, wait_any};
+use crate::observe::Level;
 use crate::pool::AnyPool;
 use crate::share::Shared;
 use par_macros::task;
@@ -74,6 +75,21 @@ pub(super) fn slow_mark(folder: String, tag: u64) -> u64 {
     thread::sleep(Duration::from_millis(10));
     note(&folder, "ended", tag);
     tag
+}
+
+/// Logs that many lines.
+#[task]
+pub(super) fn talks(tag: u64, lines: u64) -> u64 {
+    for line in 0..lines {
+        context::log(Level::Info, format_args!("line {line} of {tag}"));
+    }
+    tag
+}
+
+/// Submits a child that logs.
+#[task]
+pub(super) fn talks_below(tag: u64) -> Result<u64, TaskError> {
+    pool()?.submit::<talks>((tag, 1))?.wait()
 }
 
 /// Which process and thread runs this, such as `4711/task/4712`.

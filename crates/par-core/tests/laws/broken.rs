@@ -41,6 +41,7 @@ fails! {
     law_1_ignores_the_signature: 1 at 1, Encoded, IgnoresSignature, "it should be rejected";
     law_2_forgets_claims: 2 at 1, Typed, ForgetsClaims, "never ended";
     law_2_forgets_claims_at_3: 2 at 3, Encoded, ForgetsClaims, "never ended";
+    law_2_cuts_logs: 2 at 1, Encoded, CutsLogs, "what a task logged";
     law_3_runs_twice: 3 at 1, Encoded, RunsTwice, "how often task 0 was begun";
     law_3_runs_twice_at_3: 3 at 3, Encoded, RunsTwice, "how often task 0 was begun";
     law_3_loses_what_was_delivered: 3 at 1, Processes, LosesDelivered, "a task that waited behind a killer";

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     SkipsInitializer,
     /// Runs a task under whatever signature it was called by.
     IgnoresSignature,
+    /// Cuts the log lines from replies.
+    CutsLogs,
     /// Forgets every tenth claim.
     ForgetsClaims,
     /// Runs a request twice, as if its reply had been lost.
