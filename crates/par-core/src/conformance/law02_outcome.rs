@@ -4,7 +4,7 @@ use super::bench::{Bench, Check, submit};
 use super::folder::Folder;
 use super::law02_logs;
 use super::law02_waits;
-use super::tasks::{double, gate, mark, picky};
+use super::tasks::{double, gate, late, mark, picky};
 use crate::error::TaskError;
 use crate::plan::{ChunkPlan, Plan};
 use crate::pool::AnyPool;
@@ -20,6 +20,7 @@ pub(super) const CHECKS: &[Check<AnyPool>] = &[
         cut_short,
     ),
     ("a map fails with the lowest index", lowest_index),
+    ("a failure that comes late is still the lowest", late_and_lowest),
     ("a hundred tasks of every kind all end", all_kinds),
     ("a detached task runs", detached),
     (
@@ -125,6 +126,26 @@ fn lowest_index(bench: &Bench<AnyPool>) {
             "items that failed in map_outcomes under {chunk:?}"
         );
     }
+}
+
+/// Items are read in blocks of 64 here: an item of the first block holds its caller up, until the third has failed and the second
+/// has not yet.
+fn late_and_lowest(bench: &Bench<AnyPool>) {
+    let plan = Plan::default().window(256).chunk(ChunkPlan::Fixed(1));
+    let pool = bench.pool().with_plan(plan);
+    // Of unknown number: else they may be read in one piece.
+    let items = || {
+        (0..).take_while(|item| *item < 256).map(|item| match item {
+            10 => (40, false),
+            100 => (120, true),
+            140 => (0, true),
+            _ => (0, false),
+        })
+    };
+    let failed = pool.map::<late>(items()).expect_err("item 100 fails");
+    assert_eq!(failed.index, 100, "map: {failed}");
+    let failed = pool.for_each::<late>(items()).expect_err("item 100 fails");
+    assert_eq!(failed.index, 100, "for_each: {failed}");
 }
 
 fn all_kinds(bench: &Bench<AnyPool>) {

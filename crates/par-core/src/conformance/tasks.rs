@@ -61,6 +61,16 @@ pub(super) fn picky(x: u64) -> Result<u64, Unwelcome> {
     }
 }
 
+/// Takes a while, and then fails or does not.
+#[task]
+pub(super) fn late(ms: u64, fails: bool) -> Result<(), TaskError> {
+    thread::sleep(Duration::from_millis(ms));
+    if fails {
+        return Err(TaskError::Rejected(format!("after {ms} ms")));
+    }
+    Ok(())
+}
+
 /// Notes that it ran.
 #[task]
 pub(super) fn mark(folder: String, tag: u64) -> u64 {

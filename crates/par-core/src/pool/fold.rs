@@ -122,9 +122,11 @@ impl<E: ?Sized + Engine> Pool<E> {
             if let Some(error) = job.core.ended_early.lock().clone() {
                 return Err(at(error));
             }
+            let end = *first + job.parts() as u64;
             running.jobs.pop_front();
-            // Blocks end in order, so the first failure that is seen here has the lowest index.
-            if let Some(failure) = state.failures.get() {
+            // All before `end` has ended. A failure after it may come from a block that was faster than those before it, in which
+            // items with lower indexes may still fail.
+            if let Some(failure) = state.failures.get().filter(|failure| failure.index < end) {
                 return Err(failure);
             }
         }
