@@ -4,14 +4,14 @@
 //! the worker that finishes a task wakes whoever awaits it. Its own event loop and its pool of async tasks are still to come.
 //!
 //! ```
-//! use par_async::{gather, par_core::{self, SerialPool}};
+//! use par_async::{SerialPool, block_on, gather, task};
 //!
-//! #[par_core::task]
+//! #[task]
 //! fn square(x: u64) -> u64 { x * x }
 //!
 //! let pool = SerialPool::new(1)?;
 //! let handles = [2, 3, 4].map(|x| pool.submit::<square>(x)).into_iter().collect::<Result<Vec<_>, _>>()?;
-//! let squares = par_core::block_on(gather(handles));
+//! let squares = block_on(gather(handles));
 //! assert_eq!(squares, [Ok(4), Ok(9), Ok(16)]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -27,7 +27,8 @@
 #![forbid(unsafe_code)]
 
 pub use par_core;
-pub use par_core::{Handle, TaskError, block_on, task};
+// The whole trait layer: who depends on this crate alone needs no other. The waits below replace the blocking ones of that name.
+pub use par_core::*;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -74,14 +75,14 @@ fn poll_any<O: 'static>(
 /// The outcomes of the handles as their tasks end.
 ///
 /// ```
-/// use par_async::{as_completed, par_core::{self, SerialPool}};
+/// use par_async::{SerialPool, as_completed, block_on, task};
 ///
-/// #[par_core::task]
+/// #[task]
 /// fn half(x: u64) -> u64 { x / 2 }
 ///
 /// let pool = SerialPool::new(1)?;
 /// let mut done = as_completed([pool.submit::<half>(6)?, pool.submit::<half>(8)?]);
-/// let total = par_core::block_on(async {
+/// let total = block_on(async {
 ///     let mut total = 0;
 ///     while let Some((_, outcome)) = done.next().await {
 ///         total += outcome.unwrap();

@@ -51,23 +51,23 @@ const UNSAFE: &[(&str, &str)] = &[
         "maps the page of memory that a pool and a worker share",
     ),
     (
-        "crates/par-sync/src/engine.rs",
+        "crates/par-sync/src/pool.rs",
         "promises that borrowed work has ended when its job is done",
     ),
     (
-        "crates/par-sync/src/engine/join.rs",
+        "crates/par-sync/src/pool/join.rs",
         "refers to halves of joins in frames that it does not leave",
     ),
     (
-        "crates/par-sync/src/engine/latch.rs",
+        "crates/par-sync/src/pool/latch.rs",
         "is opened by a thread that it may not outlive",
     ),
     (
-        "crates/par-sync/src/engine/stack_job.rs",
+        "crates/par-sync/src/pool/stack_job.rs",
         "runs halves of joins in the frames of their joiners",
     ),
     (
-        "crates/par-sync/src/engine/worker.rs",
+        "crates/par-sync/src/pool/worker.rs",
         "finds the worker in the frame of its thread",
     ),
 ];
