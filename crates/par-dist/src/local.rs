@@ -11,6 +11,7 @@ use crate::node::Node;
 use par_core::engine::Refused;
 use par_core::{Event, StartError, TaskError, wire};
 use parking_lot::{Condvar, Mutex};
+use rustix::process::Signal;
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::Shutdown as Close;
@@ -191,6 +192,8 @@ struct Slot {
     peer: Option<PeerId>,
     /// Killed by this pool on purpose: that is not the worker's fault.
     killed: Option<&'static str>,
+    /// Why it could not start.
+    failed: Option<String>,
 }
 
 struct Supervisor {
@@ -275,6 +278,7 @@ impl Supervisor {
                 socket,
                 peer: None,
                 killed: None,
+                failed: None,
             },
         );
         self.show(|view| view.alive += 1);
@@ -315,6 +319,7 @@ impl Supervisor {
                 self.show(|view| view.failed = Some(StartError::Initializer { worker: slot, error }));
             }
             FromWorker::Failed(text) => {
+                held.failed = Some(text.clone());
                 self.show(|view| {
                     view.failed = Some(StartError::Unavailable(format!("worker {slot}: {text}")))
                 });
@@ -333,9 +338,10 @@ impl Supervisor {
         let _ = held.socket.shutdown(Close::Both);
         let status = reap(&mut held.child);
         self.node.disown(pid);
-        let reason = match held.killed {
-            Some(reason) => format!("worker process {pid}: {reason}"),
-            None => format!("worker process {pid} {}", describe(status)),
+        let reason = match (held.killed, held.failed) {
+            (Some(reason), _) => format!("worker process {pid}: {reason}"),
+            (None, Some(text)) => format!("worker process {pid} did not start: {text}"),
+            (None, None) => format!("worker process {pid} {}", describe(status)),
         };
         if let Some(peer) = held.peer {
             // At once, instead of when somebody looks around next.
@@ -437,11 +443,22 @@ fn reap(child: &mut Child) -> Option<ExitStatus> {
 fn describe(status: Option<ExitStatus>) -> String {
     match status {
         Some(status) => match (status.signal(), status.code()) {
-            (Some(signal), _) => format!("was killed by signal {signal}"),
+            (Some(signal), _) => format!("was killed by signal {signal}{}", meaning(signal)),
             (None, Some(code)) => format!("exited with code {code}"),
             (None, None) => "ended".to_owned(),
         },
         None => "ended".to_owned(),
+    }
+}
+
+/// What a signal usually says.
+fn meaning(signal: i32) -> &'static str {
+    match Signal::from_named_raw(signal) {
+        Some(Signal::ABORT) => " (SIGABRT: it aborted)",
+        Some(Signal::KILL) => " (SIGKILL: by hand, or by the system for want of memory)",
+        Some(Signal::SEGV) => " (SIGSEGV: a stack that overflowed, or a bad access)",
+        Some(Signal::TERM) => " (SIGTERM)",
+        _ => "",
     }
 }
 

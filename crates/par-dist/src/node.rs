@@ -187,8 +187,10 @@ impl Node {
             busy |= self.settle(consumer)?;
             busy |= self.lease(consumer)?;
         }
-        busy |= self.client.collect(|peer| self.index(peer))?;
+        // What has no room is told to who submitted it, also where replies cannot be taken out for want of room.
+        let collected = self.client.collect(|peer| self.index(peer));
         busy |= self.client.publish(&mut rounds.desk)?;
+        busy |= collected?;
         let due = rounds.last.is_none_or(|last| last.elapsed() >= self.tick);
         if due || rounds.woken.news {
             self.look_around(rounds, due)?;
