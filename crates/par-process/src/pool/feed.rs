@@ -5,6 +5,7 @@ use super::queue::Taken;
 use super::seat::Pen;
 use crate::protocol::check_length;
 use par_core::{ShareId, TaskError, wire};
+use std::sync::Arc;
 
 /// Bytes of one batch, about: more than that is encoded later.
 const BATCH: usize = 512 << 10;
@@ -49,9 +50,18 @@ impl Hub {
             let got = !taken.is_empty();
             let refused = self.encode(index, &mut pen, &mut taken);
             let mut stale = Vec::new();
+            let mut late = Vec::new();
             let wanted = {
                 let mut state = seat.state.lock();
                 if state.life == life {
+                    // Whoever cancelled them while they were encoded has not found them in the flight.
+                    late.extend(
+                        taken
+                            .iter()
+                            .map(|taken| taken.claim.job())
+                            .filter(|job| job.is_cancelled())
+                            .map(Arc::clone),
+                    );
                     if !pen.batch.is_empty() {
                         state.send_batch(&mut pen, taken.drain(..));
                     }
@@ -66,6 +76,9 @@ impl Hub {
                 std::mem::take(&mut state.wanted)
             };
             self.give_back(stale);
+            for job in late {
+                self.cancel(&job, job.is_done());
+            }
             for (claim, error) in refused {
                 self.fail_claim(claim, error);
             }
