@@ -178,6 +178,12 @@ pub trait Engine: Send + Sync + 'static {
         false
     }
 
+    /// How long a worker may sleep in a wait before it asks [`assist`](Self::assist) again: where what it waits for may be
+    /// under way when it falls asleep, and then come to lie where only this worker can run it. `None` where that cannot be.
+    fn look_again(&self) -> Option<Duration> {
+        None
+    }
+
     /// Called on a worker thread just before it sleeps in a wait (`true`) and after (`false`): the engine may lend a
     /// substitute meanwhile.
     fn blocking(&self, begins: bool) {

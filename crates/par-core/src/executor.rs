@@ -1,13 +1,14 @@
 //! A future driven to its end on the calling thread, for async tasks on engines without a runtime.
 
 use crate::context;
-use crate::handle::Blocking;
+use crate::handle::{Blocking, look_again};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 /// Says in a bit of its own that the future wants to be polled: what runs inside a poll may park as well, and then takes the
 /// thread's token.
@@ -45,8 +46,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
         let engine = context::worker_engine();
         let _lent = engine.as_ref().map(Blocking::begin);
-        while !unpark.woken.swap(false, Ordering::Acquire) {
-            thread::park();
+        let again = engine.as_ref().and_then(look_again);
+        // A poll too many does no harm; on a worker it runs what is awaited where it can (law 9).
+        while !unpark.woken.swap(false, Ordering::Acquire) && again.is_none_or(|again| Instant::now() < again)
+        {
+            match again {
+                None => thread::park(),
+                Some(again) => thread::park_timeout(again.saturating_duration_since(Instant::now())),
+            }
         }
     }
 }

@@ -195,25 +195,41 @@ pub(crate) fn wait_for(
     }
     context::may_block()?;
     let here = context::is_worker_of(engine);
-    if here && deadline.is_none() {
-        run_awaited(job, engine);
-        if job.is_done() {
+    let until = earlier(deadline, job.deadline());
+    loop {
+        let helps = here && deadline.is_none();
+        if helps {
+            run_awaited(job, engine);
+            if job.is_done() {
+                return Ok(true);
+            }
+        }
+        let _lent = here.then(|| Blocking::begin(engine));
+        engine.drive(job, until);
+        let again = helps.then(|| look_again(engine)).flatten();
+        if job.core.completion.wait(earlier(until, again)) {
             return Ok(true);
         }
-    }
-    let _lent = here.then(|| Blocking::begin(engine));
-    let until = match (deadline, job.deadline()) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    engine.drive(job, until);
-    if job.core.completion.wait(until) {
-        return Ok(true);
+        if until.is_some_and(|until| Instant::now() >= until) {
+            break;
+        }
     }
     if job.expire() {
         engine.cancel(job, true);
     }
     Ok(job.is_done())
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// When a worker that goes to sleep now looks again for what it can do for its wait.
+pub(crate) fn look_again(engine: &Arc<dyn Engine>) -> Option<Instant> {
+    engine.look_again().map(|pause| Instant::now() + pause)
 }
 
 /// Runs, on a worker, only what a wait for `job` needs: the job itself, then what the engine knows to belong to it.

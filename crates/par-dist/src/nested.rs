@@ -11,6 +11,9 @@ use par_core::share::ShareId;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+/// How long a waiting task sleeps before it looks again for what it can run itself.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// A worker's own pool. What its tasks submit is published for all workers of the queue.
 pub(crate) struct Nested {
     me: Weak<Nested>,
@@ -80,6 +83,12 @@ impl Engine for Nested {
             }
             None => false,
         }
+    }
+
+    fn look_again(&self) -> Option<Duration> {
+        // What a wait needs may be on its way out or in when the wait looks, and then lie behind tasks that need what the
+        // waiter holds, here or at another worker, who gives it back.
+        Some(AGAIN)
     }
 
     fn blocking(&self, begins: bool) {

@@ -7,6 +7,7 @@ use crate::body::stream::{Arrivals, StreamBody};
 use crate::context;
 use crate::engine::Engine;
 use crate::error::TaskError;
+use crate::handle::{Blocking, look_again};
 use crate::job::{Body, Job};
 use crate::kernel::OfTask;
 use crate::plan::Claimant;
@@ -160,35 +161,43 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
             return Some((self.next, Err(error)));
         }
         let here = context::is_worker_of(engine);
-        while here && deadline.is_none() {
-            // A worker of the same pool helps with these very items (law 9).
-            let jobs = self.running.jobs.iter();
-            let plain = jobs.map(|(_, job)| Arc::clone(job) as Arc<Job<dyn Body>>);
-            let claimed = plain
-                .filter(|job| !job.is_done())
-                .find_map(|job| job.claim(Claimant::Any));
-            match claimed {
-                Some(claim) => engine.run_inline(claim),
-                None => {
-                    let open = self.running.jobs.iter().find(|(_, job)| !job.is_done());
-                    let Some((_, job)) = open else { break };
-                    if !engine.assist(&(Arc::clone(job) as Arc<Job<dyn Body>>)) {
-                        break;
-                    }
+        if !here {
+            return self.arrivals.take(deadline);
+        }
+        if deadline.is_some() {
+            let _lent = Blocking::begin(engine);
+            return self.arrivals.take(deadline);
+        }
+        loop {
+            if self.help() {
+                if let Some(arrived) = self.arrivals.try_take() {
+                    return Some(arrived);
                 }
+                continue;
             }
-            if let Some(arrived) = self.arrivals.try_take() {
-                return Some(arrived);
+            let again = look_again(engine);
+            let _lent = Blocking::begin(engine);
+            let arrived = self.arrivals.take(again);
+            if arrived.is_some() || again.is_none() {
+                return arrived;
             }
         }
-        if here {
-            engine.blocking(true);
+    }
+
+    /// A worker of the same pool helps with these very items (law 9); whether there was anything to do.
+    fn help(&self) -> bool {
+        let engine = &self.running.pool.erased;
+        let jobs = self.running.jobs.iter();
+        let mut open = jobs
+            .map(|(_, job)| Arc::clone(job) as Arc<Job<dyn Body>>)
+            .filter(|job| !job.is_done());
+        match open.clone().find_map(|job| job.claim(Claimant::Any)) {
+            Some(claim) => {
+                engine.run_inline(claim);
+                true
+            }
+            None => open.next().is_some_and(|job| engine.assist(&job)),
         }
-        let arrived = self.arrivals.take(deadline);
-        if here {
-            engine.blocking(false);
-        }
-        arrived
     }
 }
 

@@ -66,6 +66,10 @@ pub(super) fn publish(broker: &Sqlite, batch: &[Outgoing]) -> Result<Vec<Message
 
 pub(super) fn withdraw(broker: &Sqlite, job: u64, most: usize) -> Result<Vec<MessageId>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let own = [broker.me.0, job as i64];
+    if !broker.with(|db| db.prepare_cached(sql::HAS_READY_OF)?.exists(own))? {
+        return Ok(Vec::new());
+    }
     broker.write(|tx| {
         let take = || -> rusqlite::Result<Vec<MessageId>> {
             let mut statement = tx.prepare_cached(sql::WITHDRAW)?;

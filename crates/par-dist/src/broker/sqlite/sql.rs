@@ -62,6 +62,7 @@ statements! {
     ADD_PAYLOAD = "INSERT INTO payloads(id, body) VALUES (?1, ?2)";
     PAYLOAD = "SELECT body FROM payloads WHERE id = ?1";
     REMOVE_PAYLOAD = "DELETE FROM payloads WHERE id = ?1";
+    HAS_READY_OF = "SELECT 1 FROM messages WHERE pool = ?1 AND job = ?2 AND owner = 0 LIMIT 1";
     WITHDRAW = "DELETE FROM messages WHERE id IN
         (SELECT id FROM messages WHERE pool = ?1 AND job = ?2 AND owner = 0 LIMIT ?3) RETURNING id, payload IS NULL";
     HOLDERS = "SELECT id, owner FROM messages WHERE pool = ?1 AND job = ?2 AND owner <> 0";
