@@ -318,6 +318,7 @@ impl Job {
             attempts: 0,
             begun: false,
             ended: false,
+            untold: 0,
         })
     }
 
@@ -367,6 +368,8 @@ pub struct Claim {
     begun: bool,
     /// Whether the parts were ended; what is dropped before that is lost.
     ended: bool,
+    /// How many parts ended here that the job was not told of yet: one message for many ranges, as all workers write there.
+    untold: usize,
 }
 
 impl Claim {
@@ -378,6 +381,11 @@ impl Claim {
     /// The parts, as indexes into the job.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
+    }
+
+    /// Whether nobody can claim anything of the job after this.
+    pub fn is_last(&self) -> bool {
+        self.job.core.schedule.ends_with(&self.range)
     }
 
     /// Deliveries so far.
@@ -399,6 +407,7 @@ impl Claim {
             attempts: self.attempts,
             begun: self.begun,
             ended: false,
+            untold: 0,
         })
     }
 
@@ -409,7 +418,7 @@ impl Claim {
     }
 
     /// As [`run`](Claim::run), where the caller has put the job's token in force. Afterwards the claim is empty, until
-    /// [`next`](Claim::next) fills it again.
+    /// [`next`](Claim::next) fills it again. The job is done no earlier than `next` finds nothing, or the claim is dropped.
     pub fn run_here(&mut self) {
         self.ended = true;
         let (job, range) = (&self.job, self.range.clone());
@@ -420,7 +429,14 @@ impl Claim {
                 .observers
                 .end(job, &range, context::worker_index(), started, started.elapsed());
         }
-        job.finished(range.len());
+        self.untold += range.len();
+    }
+
+    fn tell(&mut self) {
+        match std::mem::take(&mut self.untold) {
+            0 => {}
+            count => self.job.finished(count),
+        }
     }
 
     /// Goes on with the next range of the same job for `who`, once the parts have ended; whether there is one.
@@ -429,6 +445,7 @@ impl Claim {
             return true;
         }
         let Some(range) = self.job.next_range(who) else {
+            self.tell();
             return false;
         };
         (self.range, self.attempts, self.begun, self.ended) = (range, 0, false, false);
@@ -555,6 +572,7 @@ impl Drop for Claim {
                 reason: "the engine let go of it".to_owned(),
             });
         }
+        self.tell();
     }
 }
 

@@ -171,8 +171,14 @@ pub(crate) struct Schedule {
     kind: Kind,
 }
 
+/// A number that all workers write: no other data may share its cache line (two of them, as processors fetch pairs).
+#[repr(align(128))]
+struct Alone(AtomicUsize);
+
 enum Kind {
-    Dynamic(AtomicUsize),
+    /// One part, or none.
+    Single(AtomicUsize),
+    Dynamic(Box<Alone>),
     Guided {
         next: AtomicUsize,
         workers: usize,
@@ -196,7 +202,7 @@ impl Schedule {
         Schedule {
             parts: 1,
             chunk: 1,
-            kind: Kind::Dynamic(AtomicUsize::new(0)),
+            kind: Kind::Single(AtomicUsize::new(0)),
         }
     }
 
@@ -214,7 +220,7 @@ impl Schedule {
                 next: AtomicUsize::new(0),
                 workers,
             },
-            (Mapping::Dynamic, _) => Kind::Dynamic(AtomicUsize::new(0)),
+            (Mapping::Dynamic, _) => Kind::Dynamic(Box::new(Alone(AtomicUsize::new(0)))),
             (Mapping::StaticBlock, _) => Kind::Blocks {
                 blocks: blocks(),
                 steal: false,
@@ -235,7 +241,8 @@ impl Schedule {
     /// The next range for `who`, or nothing if there is none left for it.
     pub(crate) fn next(&self, who: Claimant) -> Option<Range<usize>> {
         match &self.kind {
-            Kind::Dynamic(next) => self.advance(next, self.chunk),
+            Kind::Single(next) => self.advance(next, 1),
+            Kind::Dynamic(next) => self.advance(&next.0, self.chunk),
             Kind::Guided { next, workers } => {
                 let left = self.parts.saturating_sub(next.load(Ordering::Relaxed));
                 self.advance(next, (left / (2 * workers)).max(self.chunk))
@@ -270,11 +277,21 @@ impl Schedule {
         matches!(self.kind, Kind::Cyclic(_) | Kind::Blocks { steal: false, .. })
     }
 
+    /// Whether nothing is left after a range that was just handed out; without another look at what all workers write, where the
+    /// range itself says so.
+    pub(crate) fn ends_with(&self, range: &Range<usize>) -> bool {
+        match &self.kind {
+            Kind::Single(_) | Kind::Dynamic(_) | Kind::Guided { .. } => range.end == self.parts,
+            _ => self.left() == 0,
+        }
+    }
+
     /// Parts that nobody has claimed yet.
     pub(crate) fn left(&self) -> usize {
         let rest = |next: &AtomicUsize| self.parts.saturating_sub(next.load(Ordering::Acquire));
         match &self.kind {
-            Kind::Dynamic(next) | Kind::Guided { next, .. } => rest(next),
+            Kind::Single(next) | Kind::Guided { next, .. } => rest(next),
+            Kind::Dynamic(next) => rest(&next.0),
             Kind::Cyclic(taken) => {
                 let workers = taken.len();
                 (0..workers)
@@ -289,12 +306,15 @@ impl Schedule {
     }
 
     fn advance(&self, next: &AtomicUsize, by: usize) -> Option<Range<usize>> {
-        // Checked first, so that a cursor that many poll after the end cannot wrap around.
-        if next.load(Ordering::Relaxed) >= self.parts {
+        // No more than there is, and taken back past the end, so that a cursor that many poll cannot wrap around. To look first
+        // would fetch the cache line twice.
+        let by = by.min(self.parts);
+        let start = next.fetch_add(by, Ordering::AcqRel);
+        if start >= self.parts {
+            next.fetch_sub(by, Ordering::Relaxed);
             return None;
         }
-        let start = next.fetch_add(by, Ordering::AcqRel);
-        (start < self.parts).then(|| start..self.parts.min(start.saturating_add(by)))
+        Some(start..self.parts.min(start.saturating_add(by)))
     }
 
     fn cyclic(&self, taken: &[AtomicUsize], worker: usize) -> Option<Range<usize>> {

@@ -41,7 +41,7 @@ impl<T> Slots<T> {
     /// fit, so that a slot is emptied of its input before its output goes there, and half the memory is touched.
     pub(crate) fn full_and_empty<U>(items: Vec<T>) -> (Slots<T>, Slots<U>) {
         let full = Slots::full(items);
-        if size_of::<T>() != size_of::<U>() || align_of::<T>() != align_of::<U>() {
+        if !fits::<T, U>() {
             let empty = Slots::empty(full.len);
             return (full, empty);
         }
@@ -141,6 +141,11 @@ impl<T> Slots<T> {
     }
 }
 
+/// Whether values of one type may take the place of those of the other.
+const fn fits<T, U>() -> bool {
+    size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()
+}
+
 /// A range of slots; indexes count from its start.
 pub(crate) struct Run<T> {
     start: *mut MaybeUninit<T>,
@@ -148,6 +153,15 @@ pub(crate) struct Run<T> {
 }
 
 impl<T> Run<T> {
+    /// The same range of the empty slots that [`Slots::full_and_empty`] made in the memory of these, if it did. A loop over both
+    /// then has one pointer, by which the optimiser sees that no slot but the one that was read is written.
+    pub(crate) fn in_place<U>(&self) -> Option<Run<U>> {
+        fits::<T, U>().then(|| Run {
+            start: self.start.cast(),
+            len: self.len,
+        })
+    }
+
     /// Moves the value out of a full slot.
     ///
     /// # Safety

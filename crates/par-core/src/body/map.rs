@@ -64,7 +64,10 @@ impl<K: Kernel> Body for MapBody<K> {
         // How many inputs have been moved out of their slots.
         let taken = Cell::new(0);
         let (kernel, count) = (self.kernel, range.len());
-        let (inputs, outputs) = (self.inputs.run(range.clone()), self.outputs.run(range.clone()));
+        let inputs = self.inputs.run(range.clone());
+        let outputs = inputs
+            .in_place()
+            .unwrap_or_else(|| self.outputs.run(range.clone()));
         let result = panics::catch(|| {
             let mut progress = Progress::new(&taken);
             while progress.at < count {

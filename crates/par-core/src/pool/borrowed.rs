@@ -16,8 +16,9 @@ use crate::panics;
 use crate::plan::Schedule;
 use crate::reduction::Reduction;
 use crate::remote::{Call, Part};
-use crate::slots::Slots;
+use crate::slots::{Progress, Slots};
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -144,15 +145,19 @@ impl<E: Borrowing> Pool<E> {
         let outputs = Slots::empty(slice.len());
         let written = Mutex::new(Vec::new());
         let result = self.run_borrowed("map_slice", slice.len(), self.schedule(slice.len()), &|range| {
-            let done = Written {
-                list: &written,
-                range: range.start..range.start,
-            };
-            for_range(range, done, |index, done| {
-                // SAFETY: claims hold disjoint ranges, and each slot is written once.
-                unsafe { outputs.put(index, function(&slice[index])) };
-                done.range.end = index + 1;
-            })
+            let (items, slots) = (&slice[range.clone()], outputs.run(range.clone()));
+            let function = &function;
+            let result = for_range(range.clone(), move |index| {
+                // SAFETY: claims hold disjoint ranges, and each slot is written once; indexes are below the range's length.
+                unsafe { slots.put(index, function(items.get_unchecked(index))) };
+            });
+            if std::mem::needs_drop::<O>() {
+                let end = result
+                    .as_ref()
+                    .map_or_else(|(at, _)| *at as usize, |()| range.end);
+                written.lock().push(range.start..end);
+            }
+            result
         });
         if let Err(error) = result {
             for range in written.into_inner() {
@@ -204,9 +209,12 @@ impl<E: Borrowing> Pool<E> {
             elements.len,
             self.schedule(elements.len),
             &|range| {
-                for_range(range, (), |index, ()| {
-                    // SAFETY: claims hold disjoint ranges within the slice, which this call borrows exclusively.
-                    function(unsafe { &mut elements.range(index..index + 1)[0] });
+                // SAFETY: claims hold disjoint ranges within the slice, which this call borrows exclusively.
+                let items = unsafe { elements.range(range.clone()) };
+                let function = &function;
+                for_range(range, move |index| {
+                    // SAFETY: indexes are below the range's length.
+                    function(unsafe { items.get_unchecked_mut(index) });
                 })
             },
         )
@@ -231,7 +239,9 @@ impl<E: Borrowing> Pool<E> {
         let elements = Elements::new(slice);
         let chunks = elements.len.div_ceil(size);
         self.run_borrowed("for_each_chunk_mut", chunks, self.schedule(chunks), &|range| {
-            for_range(range, (), |chunk, ()| {
+            let first = range.start;
+            for_range(range, |index| {
+                let chunk = first + index;
                 let start = chunk * size;
                 // SAFETY: as above; chunks are disjoint.
                 function(chunk, unsafe {
@@ -270,32 +280,19 @@ impl<E: Borrowing> Pool<E> {
     }
 }
 
-/// Calls `step` for each index of a range; a panic becomes the failure of that index.
-fn for_range<S>(
-    range: Range<usize>,
-    mut state: S,
-    mut step: impl FnMut(usize, &mut S),
-) -> Result<(), (u64, TaskError)> {
-    let mut at = range.start;
-    panics::catch(|| {
-        for index in range {
-            at = index;
-            step(index, &mut state);
+/// Calls `step` once for each index into a range, counted from its start; a panic becomes the failure of that part.
+fn for_range(range: Range<usize>, mut step: impl FnMut(usize)) -> Result<(), (u64, TaskError)> {
+    let (first, count, reached) = (range.start, range.len(), Cell::new(0));
+    let told = &reached;
+    // By value: what only this loop can reach stays in registers.
+    panics::catch(move || {
+        let mut progress = Progress::new(told);
+        while progress.at < count {
+            step(progress.at);
+            progress.at += 1;
         }
     })
-    .map_err(|error| (at as u64, error))
-}
-
-/// Notes, when dropped, which slots were written.
-struct Written<'a> {
-    list: &'a Mutex<Vec<Range<usize>>>,
-    range: Range<usize>,
-}
-
-impl Drop for Written<'_> {
-    fn drop(&mut self) {
-        self.list.lock().push(self.range.clone());
-    }
+    .map_err(|error| ((first + reached.get()) as u64, error))
 }
 
 /// A slice whose disjoint parts are handed to different threads.

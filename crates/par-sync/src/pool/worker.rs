@@ -208,7 +208,7 @@ impl Worker {
         let encoded = self.inner.options.encode && !job.borrows();
         self.within(&job, || {
             loop {
-                if job.unclaimed() == 0 {
+                if claim.is_last() {
                     self.inner.queue.remove(&job);
                 }
                 let parts = claim.range().len() as u64;
@@ -218,7 +218,9 @@ impl Worker {
                     break;
                 }
                 claim.run_here();
-                self.desk.ran.fetch_add(parts, Ordering::Relaxed);
+                // Only this thread writes it.
+                let ran = self.desk.ran.load(Ordering::Relaxed);
+                self.desk.ran.store(ran + parts, Ordering::Relaxed);
                 if !next().is_some_and(|who| claim.next(who)) {
                     break;
                 }
