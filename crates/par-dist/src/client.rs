@@ -39,6 +39,7 @@ pub(crate) struct Client {
     window: AtomicUsize,
     ran: AtomicU64,
     lost: AtomicU64,
+    cancelled: AtomicU64,
 }
 
 #[derive(Default)]
@@ -114,6 +115,7 @@ impl Client {
             window: AtomicUsize::new(window),
             ran: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +132,11 @@ impl Client {
     /// Parts that went with their worker so far, and were not sent again.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Parts so far that had been leased when their job was cancelled, and that their worker did not begin.
+    pub(crate) fn cancelled_there(&self) -> u64 {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// Takes a job; `passes` says that the bound does not hold for it (law 8).
@@ -462,7 +469,12 @@ impl Client {
                 claim.complete(&bytes, worker(arrival.worker), started, arrival.took);
             }
             Verdict::Failed(error) => {
-                self.ran.fetch_add(parts, Ordering::Relaxed);
+                let ended = match error {
+                    // Its worker heard of it before it ran anything.
+                    TaskError::Cancelled => &self.cancelled,
+                    _ => &self.ran,
+                };
+                ended.fetch_add(parts, Ordering::Relaxed);
                 claim.fail(error);
             }
             Verdict::Lost { begun, reason } => {
@@ -472,7 +484,9 @@ impl Client {
                 match claim.lost(&reason) {
                     Some(claim) => self.state.lock().again.push_back(Ready { claim, root }),
                     None => {
-                        self.lost.fetch_add(parts, Ordering::Relaxed);
+                        // What was never begun is sent again unless nobody wants it any more.
+                        let ended = if begun { &self.lost } else { &self.cancelled };
+                        ended.fetch_add(parts, Ordering::Relaxed);
                     }
                 }
             }

@@ -224,7 +224,7 @@ impl Engine for ClusterEngine {
                 ..ShutdownReport::default()
             };
         };
-        let lost_before = client.lost();
+        let (lost_before, there_before) = (client.lost(), client.cancelled_there());
         let mut cancelled = 0;
         if how != Shutdown::Drain {
             cancelled += self.cancel_all();
@@ -265,6 +265,7 @@ impl Engine for ClusterEngine {
         }
         running.end(&self.node);
         lost += client.lost() - lost_before;
+        cancelled += client.cancelled_there() - there_before;
         ShutdownReport {
             ran: client.ran(),
             cancelled,

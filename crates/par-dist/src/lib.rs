@@ -1,17 +1,117 @@
 //! Tasks for many processes that meet at a broker: [`ClusterPool`] finds tasks by name, so that worker and submitter may be
-//! different programs. The broker is embedded: one SQLite file, durable, without a server.
+//! different programs. The broker is embedded: one SQLite file, durable, without a server, for the processes of one machine.
 //!
 //! ```
-//! use par_dist::{ClusterPool, Sum};
+//! use par_dist::{ClusterPool, SerialPool, Sum, task};
 //!
-//! #[par_dist::task]
+//! #[task]
 //! fn square(x: u64) -> u64 { x * x }
 //!
-//! let pool = ClusterPool::new(2)?;
+//! let pool = ClusterPool::new(2)?; // two worker processes of this program, on a temporary broker
 //! assert_eq!(pool.submit::<square>(12)?.wait()?, 144);
-//! assert_eq!(pool.map_reduce::<square, _>(0..1_000, Sum)?, 332_833_500);
+//! let sum = pool.map_reduce::<square, _>(0..1_000, Sum)?;
+//! // The same task, the same calls and the same bits on every engine.
+//! assert_eq!(sum, SerialPool::new(1)?.map_reduce::<square, _>(0..1_000, Sum)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The whole trait layer is re-exported here ([`Pool`], [`Handle`], [`Plan`], the reductions, ...): this crate is the only dependency
+//! that its users need. Its modules are under [`par_core`].
+//!
+//! # Workers started by hand
+//!
+//! A pool starts its workers itself unless [`Options::local_workers`] says no; others may come and go at any time, from any program
+//! that links tasks of the same names and signatures. Such a program is a `main` with one call:
+//!
+//! ```no_run
+//! #[par_dist::task(name = "mail.send")]
+//! fn send(to: String, text: String) -> Result<u64, String> {
+//!     // ...
+//! #   let _ = (to, text);
+//!     Ok(1)
+//! }
+//!
+//! fn main() -> Result<(), par_dist::WorkerError> {
+//!     // Prints for whom it works and what it knows, then works until the process ends.
+//!     par_dist::Worker::new("/var/tmp/jobs.db").concurrency(4).queue("mail").run()
+//! }
+//! ```
+//!
+//! The submitter declares a function of the same name and signature, whatever its body does, and opens the same file:
+//!
+//! ```no_run
+//! # use par_dist::{ClusterPool, Options};
+//! # #[par_dist::task(name = "mail.send")]
+//! # fn send(to: String, text: String) -> Result<u64, String> { let _ = (to, text); Ok(1) }
+//! let options = Options {
+//!     broker: Some("/var/tmp/jobs.db".into()),
+//!     queue: "mail".to_owned(),
+//!     local_workers: false,
+//!     ..Options::default()
+//! };
+//! let pool = ClusterPool::builder().options(options).build()?;
+//! let sent = pool.submit::<send>(("ann@example.org".to_owned(), "hello".to_owned()))?.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Pools and workers find each other by file and queue, and any worker of a queue may get any message of it. So all workers of one queue
+//! should know the same tasks; a worker that does not know a name, or knows it with another signature, ends the task with an
+//! error that says what it knows. Give programs that share a file but no tasks a queue each. What a worker's tasks submit
+//! themselves ([`current`]) goes to the queue of that worker.
+//!
+//! # What is promised
+//!
+//! - A task ends once, with a value or a [`TaskError`]. It is begun at most once, unless it is declared `#[task(idempotent)]`: then it
+//!   is begun again after its worker died, up to [`Plan::attempts`] times.
+//! - The death of a worker, by SIGKILL too, loses only what it had begun and not ended ([`TaskError::Lost`], which says how the worker
+//!   died). What it had fetched and not begun goes to others; outcomes that it had not yet handed over are found and delivered.
+//! - Messages live as long as their pool. A worker may come and go; when a pool ends, in peace or killed, what it had published
+//!   is dropped, for nobody is left who would read the replies. No worker process outlives the pool that started it, and the last
+//!   of them removes the temporary broker of a killed pool.
+//! - Killed processes damage nothing in the file. A power cut may lose the last moments; the file stays whole.
+//!
+//! # Limits
+//!
+//! - **Leases.** Every process shows a heartbeat. A process that ends is noticed at once, by a lock that the kernel drops. One that stands
+//!   still (stopped, swapped out) for longer than its [`lease`](Options::lease), 30 s by default, is taken for dead: what it had begun is lost
+//!   or begun again, and when it goes on it begins nothing more and ends. How long a *task* takes does not matter.
+//! - **Sizes.** The input of a message may have up to 900 MiB; a reply, up to 10^9 bytes. Both pass through memory and through the file
+//!   once, so share what is large and used often ([`Pool::share`]). [`Options::max_bytes`] bounds the file.
+//! - **Room.** What has no room, in the file or on its disk, is refused with an error that says so
+//!   ([`TaskError::Rejected`]). What was published waits for room as long as a lease; then the pool is broken, and every wait says why.
+//! - **One machine.** The file has to be on a local disk: SQLite's shared memory and the locks do not work across machines.
+//! - **Trust.** File and folder are private to their user. Who can write to them can make the workers run any task that is linked into
+//!   them, and no other code.
+//!
+//! # If you know Celery or SCOOP
+//!
+//! | Celery | here |
+//! |---|---|
+//! | `@app.task`, `name=` | [`#[task]`](task), `name = "..."` |
+//! | `acks_late`, `reject_on_worker_lost` | `#[task(idempotent)]`, [`Plan::attempts`] |
+//! | `broker_url` | [`Options::broker`] |
+//! | `celery worker -c 4 -Q mail` | [`Worker`] in a program of your own |
+//! | `worker_prefetch_multiplier` | [`Options::prefetch`], [`Worker::prefetch`] |
+//! | `visibility_timeout` | [`Options::lease`], for processes and not for tasks |
+//! | `delay`, `apply_async` | [`Pool::submit`] |
+//! | `AsyncResult.get`, `get(timeout=)` | [`Handle::wait`], [`Handle::wait_timeout`], or `.await` |
+//! | `revoke`, `revoke(terminate=True)` | [`Handle::cancel`], [`Handle::kill`] (local workers) |
+//! | `time_limit` | [`Plan::timeout`] |
+//! | `group`, `chunks` | [`Pool::map`] with a [`ChunkPlan`] |
+//! | `chord` | [`Pool::map_reduce`] |
+//! | `worker_process_init` | [`Builder::initializer`] |
+//! | events | [`Pool::observer`] |
+//! | length of a queue | [`ClusterEngine::waiting`] |
+//!
+//! | SCOOP | here |
+//! |---|---|
+//! | `python -m scoop -n 4` | [`ClusterPool::new(4)`](Pool::new) |
+//! | `futures.submit` | [`Pool::submit`], inside of tasks on [`current()`](current) |
+//! | `futures.map` | [`Pool::map`] |
+//! | `futures.map_as_completed` | [`Pool::map_unordered`] |
+//! | `futures.mapReduce`, `mapScan` | [`Pool::map_reduce`], [`Pool::scan`] |
+//! | `futures.wait`, `as_completed` | [`wait_all`], [`wait_any`], [`as_completed`] |
+//! | `shared.setConst` | [`Pool::share`] |
 #![forbid(unsafe_code)]
 
 mod broker;
@@ -37,6 +137,8 @@ pub use par_core;
 pub use par_core::*;
 
 /// A pool whose workers find tasks by name through a broker.
+#[doc(alias = "Celery")]
+#[doc(alias = "SCOOP")]
 pub type ClusterPool = Pool<ClusterEngine>;
 
 /// The name of the engine.

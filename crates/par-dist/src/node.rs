@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Payloads that are leased at a time, about.
 const LEASE_BYTES: usize = 16 << 20;
-/// How long a failing broker is tried again before it is given up.
+/// How long a failing broker is tried again before it is given up, and a supervisor has to tell of the end of its worker.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
@@ -293,10 +293,10 @@ impl Node {
             self.broker.beat()?;
         }
         let peers = self.broker.peers()?;
-        if due {
-            self.bury_dead(&peers, rounds)?;
-        }
         let own = self.own.lock().clone();
+        if due {
+            self.bury_dead(&peers, &own, rounds)?;
+        }
         let threads = |peer: &Peer| match peer.role {
             Role::Worker { concurrency } if peer.queue == self.queue && !own.contains(&peer.pid) => {
                 concurrency
@@ -320,7 +320,7 @@ impl Node {
 
     /// Rule 3 of the broker: the dead are buried by whoever notices, by their lock or by their heartbeat. Nobody's clock is
     /// compared with another's.
-    fn bury_dead(&self, peers: &[Peer], rounds: &mut Rounds) -> Result<(), BrokerError> {
+    fn bury_dead(&self, peers: &[Peer], own: &HashSet<u32>, rounds: &mut Rounds) -> Result<(), BrokerError> {
         let now = Instant::now();
         for peer in peers.iter().filter(|peer| peer.id != self.broker.me()) {
             let (beat, since) = rounds.beats.entry(peer.id).or_insert((peer.beat, now));
@@ -328,8 +328,17 @@ impl Node {
                 (*beat, *since) = (peer.beat, now);
             }
             if self.broker.is_dead(peer.id) {
-                self.broker
-                    .bury(peer.id, &format!("worker process {} ended", peer.pid))?;
+                // Whoever started it knows more of its end, and has until the next look to say so; this pool itself has longer.
+                let dead = *rounds.dead.entry(peer.id).or_insert(now);
+                let patience = if own.contains(&peer.pid) {
+                    PATIENCE
+                } else {
+                    self.tick / 2
+                };
+                if now.duration_since(dead) >= patience {
+                    self.broker
+                        .bury(peer.id, &format!("worker process {} ended", peer.pid))?;
+                }
             } else if now.duration_since(*since) > peer.lease {
                 let text = format!(
                     "worker process {} gave no sign of life for {} ms",
@@ -339,6 +348,9 @@ impl Node {
                 self.broker.bury(peer.id, &text)?;
             }
         }
+        rounds
+            .dead
+            .retain(|id, _| peers.iter().any(|peer| peer.id == *id));
         rounds
             .beats
             .retain(|id, _| peers.iter().any(|peer| peer.id == *id));
@@ -353,6 +365,8 @@ struct Rounds {
     last: Option<Instant>,
     drained: Option<Instant>,
     woken: Woken,
+    /// Peers that were seen dead, and since when.
+    dead: HashMap<PeerId, Instant>,
     /// The heartbeat of each peer, and since when it stands there.
     beats: HashMap<PeerId, (i64, Instant)>,
 }

@@ -22,6 +22,7 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The file of the broker, made where there is none. Without one, a temporary file that goes with the pool.
+    #[doc(alias = "broker_url")]
     pub broker: Option<PathBuf>,
     /// The queue that the pool publishes to and that its workers work for.
     pub queue: String,
@@ -30,13 +31,16 @@ pub struct Options {
     pub local_workers: bool,
     /// How long a heartbeat, of this pool or of one of its workers, may stand still before the others take it for dead; at
     /// least 100 ms. A process that ends is noticed at once.
+    #[doc(alias = "visibility_timeout")]
     pub lease: Duration,
     /// The most messages that each local worker leases ahead; at least 1. It leases fewer when they take long.
+    #[doc(alias = "worker_prefetch_multiplier")]
     pub prefetch: usize,
     /// The most messages of this pool that are in the broker at a time, for each worker; at least 1. The rest waits in the pool,
     /// within the bound of its queue.
     pub published: usize,
-    /// The most bytes that the broker's file may grow to by this pool and its local workers.
+    /// The most bytes that the broker's file may grow to by this pool and its local workers. The log beside it is not counted: it
+    /// holds the last few MiB, and as much as the largest batch.
     pub max_bytes: Option<u64>,
 }
 

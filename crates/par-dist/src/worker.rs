@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 /// par_dist::Worker::new("/var/tmp/jobs.db").concurrency(2).run()?;
 /// # Ok::<(), par_dist::WorkerError>(())
 /// ```
+#[doc(alias = "celery worker")]
 #[derive(Debug, Clone)]
 #[must_use = "a worker does nothing until run() or start()"]
 pub struct Worker {
