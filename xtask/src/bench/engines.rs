@@ -7,6 +7,8 @@ use super::wordcount::{self, Counts};
 use super::{pi, sum};
 use crate::Error;
 use par_core::{Observer, Plan, Pool, Sum};
+use par_dist::ClusterPool;
+use par_process::ProcessPool;
 use par_sync::ThreadPool;
 use std::sync::Arc;
 
@@ -16,10 +18,20 @@ pub(crate) struct Engine {
     pub(crate) start: fn(usize) -> Result<Box<dyn Runner>, Error>,
 }
 
-pub(crate) const ENGINES: &[Engine] = &[Engine {
-    name: "threads",
-    start: |workers| Ok(Box::new(ThreadPool::new(workers)?)),
-}];
+pub(crate) const ENGINES: &[Engine] = &[
+    Engine {
+        name: "threads",
+        start: |workers| Ok(Box::new(ThreadPool::new(workers)?)),
+    },
+    Engine {
+        name: "processes",
+        start: |workers| Ok(Box::new(ProcessPool::new(workers)?)),
+    },
+    Engine {
+        name: "cluster",
+        start: |workers| Ok(Box::new(ClusterPool::new(workers)?)),
+    },
+];
 
 #[par_core::task(idempotent)]
 fn pi_block(block: u64) -> u64 {
