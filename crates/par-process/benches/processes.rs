@@ -122,7 +122,10 @@ fn main() {
         }));
         trips.push(timed(|| {
             for x in 0..TRIPS {
-                one.submit::<step>(u64::from(x)).expect("open").wait().expect("a value");
+                one.submit::<step>(u64::from(x))
+                    .expect("open")
+                    .wait()
+                    .expect("a value");
             }
         }));
     }
@@ -157,7 +160,10 @@ fn main() {
             println!();
         } else {
             let theirs = median(theirs);
-            println!(", multiprocessing {theirs:.4} s, {:.1} times as fast", theirs / ours);
+            println!(
+                ", multiprocessing {theirs:.4} s, {:.1} times as fast",
+                theirs / ours
+            );
         }
     }
 }

@@ -1,4 +1,74 @@
-//! Child processes of the same program, re-executed and never forked.
+//! Child processes of the same program, re-executed and never forked, and a pool of them that survives their deaths.
+//!
+//! ```
+//! use par_process::{ProcessPool, Sum, task};
+//!
+//! #[task]
+//! fn square(x: u64) -> u64 { x * x }
+//!
+//! let pool = ProcessPool::new(2)?;
+//! assert_eq!(pool.map::<square>(0..5)?, [0, 1, 4, 9, 16]);
+//! assert_eq!(pool.map_reduce::<square, _>(0..1_000, Sum)?, 332_833_500);
+//! // A plain function needs no #[task] here: the workers run this very program.
+//! assert_eq!(pool.map_fn(0..4u32, |x| f64::from(x).sqrt().floor())?, [0.0, 1.0, 1.0, 1.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Workers
+//!
+//! A worker is a copy of this program that enters a [role](mod@role) before `main` begins. So pools work in programs, tests, examples and
+//! benches, and `main` needs no line for them on Linux and macOS ([`init`] at its top does the same elsewhere). Nothing is ever
+//! forked: what a process has in memory, locks included, does not reach its workers. Inputs and outputs cross as bytes, a large
+//! value that many tasks read crosses once with [`share`](Pool::share), and what a worker prints comes out where the program prints.
+//!
+//! The pool is up when every worker has run its [initialiser](Builder::initializer). Workers see the end of their pool at once,
+//! also when its process is killed, and end themselves.
+//!
+//! # When a worker dies
+//!
+//! By a signal, an abort, an exit or for want of memory, a worker takes along only what it was running. Those tasks end as
+//! [`TaskError::Lost`], which says how the worker ended; tasks marked `#[task(idempotent)]` are run again. What was sent to it and not
+//! begun goes to other workers, what it had finished counts, and another worker takes its place, until
+//! [`restarts`](Builder::restarts) are used up: then every wait says [`TaskError::Broken`].
+//!
+//! ```
+//! use par_process::{ProcessPool, TaskError, task};
+//!
+//! #[task]
+//! fn half(x: u64) -> u64 {
+//!     if x == 13 { std::process::abort() }
+//!     x / 2
+//! }
+//!
+//! let pool = ProcessPool::new(1)?;
+//! let lost = pool.submit::<half>(13)?.wait();
+//! assert!(matches!(lost, Err(TaskError::Lost { maybe_ran: true, .. })));
+//! assert_eq!(pool.submit::<half>(8)?.wait(), Ok(4));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A task that is past its deadline, or whose handle is [killed](Handle::kill), ends by force: its worker is killed and replaced,
+//! which the budget does not count.
+//!
+//! # If you know multiprocessing
+//!
+//! | Python | here |
+//! |---|---|
+//! | `Pool(n)`, `ProcessPoolExecutor(n)` | [`ProcessPool::new`](Pool::new)`(n)` |
+//! | `initializer=`, `initargs=` | [`builder().initializer::<task>(input)`](Builder::initializer) |
+//! | `pool.map(f, xs, chunksize=k)` | [`map::<f>`](Pool::map)`(xs)`, with [`ChunkPlan::Fixed`]`(k)` in the [`Plan`] |
+//! | `pool.imap(f, xs)` | [`map_ordered::<f>`](Pool::map_ordered)`(xs)` |
+//! | `pool.imap_unordered(f, xs)` | [`map_unordered::<f>`](Pool::map_unordered)`(xs)` |
+//! | `pool.apply_async(f, args)`, `executor.submit` | [`submit::<f>`](Pool::submit)`(args)` |
+//! | `AsyncResult.get(timeout)` | [`Handle::wait`], [`Handle::wait_timeout`] |
+//! | `AsyncResult.ready()` | [`Handle::is_done`] |
+//! | `callback=`, `add_done_callback` | [`Handle::on_done`] |
+//! | `as_completed`, `wait` | [`as_completed`], [`wait_any`], [`wait_all`] |
+//! | `pool.close(); pool.join()` | [`shutdown`](Pool::shutdown)`(`[`Shutdown::Drain`]`, None)`, or dropping the pool |
+//! | `pool.terminate()` | [`shutdown`](Pool::shutdown)`(`[`Shutdown::Kill`]`, None)` |
+//! | a global that an initialiser sets | [`with_local`] |
+//! | `if __name__ == "__main__":` | not needed |
+//! | `BrokenProcessPool` | [`TaskError::Lost`] for what was lost; the pool goes on |
 #![deny(unsafe_code)]
 
 mod before_main;

@@ -71,6 +71,15 @@ impl Image {
             modified: (file.mtime(), file.mtime_nsec()),
         })
     }
+
+    /// That of a program which was built again.
+    #[cfg(test)]
+    pub(crate) fn altered(self) -> Self {
+        Image {
+            inode: self.inode + 1,
+            ..self
+        }
+    }
 }
 
 /// How a worker is set up.

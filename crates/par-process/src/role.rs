@@ -56,7 +56,7 @@ pub static ROLES: [Role];
 /// Registers a function as a role of this program: `par_process::role!("name", function)`, the function being an `fn() -> i32`
 /// whose value is the exit code.
 ///
-/// See the [module](crate::role).
+/// See the [module](mod@crate::role).
 #[macro_export]
 macro_rules! role {
     ($name:expr, $function:path) => {

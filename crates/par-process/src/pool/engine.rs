@@ -14,7 +14,7 @@ use par_core::job::Job;
 use par_core::observe::Observers;
 use par_core::{ShareId, StartError};
 use parking_lot::{Condvar, Mutex};
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
@@ -36,18 +36,29 @@ impl Launch for ProcessEngine {
     type Options = Options;
 
     fn launch(common: Common, options: Options) -> Result<Arc<Self>, StartError> {
+        let image = Image::own().map_err(refused("cannot tell which program this is"))?;
+        Self::start(common, &options, image)
+    }
+}
+
+fn refused(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Io {
+        what: what.to_owned(),
+        source,
+    }
+}
+
+impl ProcessEngine {
+    /// Starts a pool whose workers must run `image`.
+    fn start(common: Common, options: &Options, image: Image) -> Result<Arc<Self>, StartError> {
         if options.longest < SHORTEST {
             return Err(StartError::Option {
                 option: "longest",
                 reason: format!("at least {SHORTEST} bytes, got {}", options.longest),
             });
         }
-        let refused = |what: &str| {
-            let what = what.to_owned();
-            move |source| StartError::Io { what, source }
-        };
         let setup = Setup {
-            image: Image::own().map_err(refused("cannot tell which program this is"))?,
+            image,
             index: 0,
             workers: common.workers,
             longest: options.longest,
@@ -84,9 +95,7 @@ impl Launch for ProcessEngine {
         engine.wait_ready(common.workers)?;
         Ok(engine)
     }
-}
 
-impl ProcessEngine {
     fn wait_ready(&self, workers: usize) -> Result<(), StartError> {
         let until = Instant::now() + START;
         let mut health = self.hub.health.lock();
@@ -242,5 +251,28 @@ impl Drop for ProcessEngine {
     fn drop(&mut self) {
         // Only where no pool was made of it: pools shut their engine down.
         self.shutdown(Shutdown::Kill, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_another_program_is_refused_with_both() {
+        let common = Common {
+            workers: 1,
+            queue: 1,
+            initializer: None,
+            restarts: 0,
+        };
+        let other = Image::own().expect("this program").altered();
+        let refused = ProcessEngine::start(common, &Options::default(), other).err();
+        let text = refused.expect("it runs another program").to_string();
+        assert!(
+            text.starts_with("worker 0: it runs another program than its pool: Image { ")
+                && text.matches("Image { ").count() == 2,
+            "{text}"
+        );
     }
 }
