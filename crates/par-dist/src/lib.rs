@@ -39,7 +39,7 @@
 //!
 //! The submitter declares a function of the same name and signature, whatever its body does, and opens the same file:
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! # use par_dist::{ClusterPool, Options};
 //! # #[par_dist::task(name = "mail.send")]
 //! # fn send(to: String, text: String) -> Result<u64, String> { let _ = (to, text); Ok(1) }
