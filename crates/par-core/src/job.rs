@@ -323,6 +323,7 @@ impl Job {
     }
 
     /// The next range for `who` that is still to be run.
+    #[inline]
     fn next_range(&self, who: Claimant) -> Option<Range<usize>> {
         loop {
             let range = self.core.schedule.next(who)?;
@@ -379,11 +380,13 @@ impl Claim {
     }
 
     /// The parts, as indexes into the job.
+    #[inline]
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
 
     /// Whether nobody can claim anything of the job after this.
+    #[inline]
     pub fn is_last(&self) -> bool {
         self.job.core.schedule.ends_with(&self.range)
     }
@@ -422,14 +425,22 @@ impl Claim {
     pub fn run_here(&mut self) {
         self.ended = true;
         let (job, range) = (&self.job, self.range.clone());
-        let observed = job.core.observers.begin(job, &range, context::worker_index());
-        job.body.run(range.clone());
-        if let Some(started) = observed {
-            job.core
-                .observers
-                .end(job, &range, context::worker_index(), started, started.elapsed());
+        if job.core.observers.any() {
+            self.run_observed();
+        } else {
+            job.body.run(range);
         }
-        self.untold += range.len();
+        self.untold += self.range.len();
+    }
+
+    #[cold]
+    fn run_observed(&self) {
+        let (job, range, worker) = (&self.job, &self.range, context::worker_index());
+        let observers = &job.core.observers;
+        observers.begin(job, range, worker);
+        let started = Instant::now();
+        job.body.run(range.clone());
+        observers.end(job, range, worker, started, started.elapsed());
     }
 
     fn tell(&mut self) {

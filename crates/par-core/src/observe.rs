@@ -138,6 +138,7 @@ impl Observers {
     }
 
     /// Whether anybody watches. Nothing is built for nobody.
+    #[inline]
     pub fn any(&self) -> bool {
         self.inner.any.load(Ordering::Acquire)
     }
@@ -152,20 +153,12 @@ impl Observers {
         }
     }
 
-    pub(crate) fn begin<B: ?Sized + Body>(
-        &self,
-        job: &Job<B>,
-        parts: &Range<usize>,
-        worker: Option<usize>,
-    ) -> Option<Instant> {
-        self.any().then(|| {
-            self.emit(|| Event::Started {
-                job: job.id(),
-                parts: parts.clone(),
-                worker,
-            });
-            Instant::now()
-        })
+    pub(crate) fn begin<B: ?Sized + Body>(&self, job: &Job<B>, parts: &Range<usize>, worker: Option<usize>) {
+        self.emit(|| Event::Started {
+            job: job.id(),
+            parts: parts.clone(),
+            worker,
+        });
     }
 
     pub(crate) fn end<B: ?Sized + Body>(

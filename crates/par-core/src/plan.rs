@@ -239,10 +239,19 @@ impl Schedule {
     }
 
     /// The next range for `who`, or nothing if there is none left for it.
+    #[inline]
     pub(crate) fn next(&self, who: Claimant) -> Option<Range<usize>> {
         match &self.kind {
             Kind::Single(next) => self.advance(next, 1),
             Kind::Dynamic(next) => self.advance(&next.0, self.chunk),
+            _ => self.next_mapped(who),
+        }
+    }
+
+    /// As [`next`](Self::next), where that takes more than one step.
+    fn next_mapped(&self, who: Claimant) -> Option<Range<usize>> {
+        match &self.kind {
+            Kind::Single(_) | Kind::Dynamic(_) => None,
             Kind::Guided { next, workers } => {
                 let left = self.parts.saturating_sub(next.load(Ordering::Relaxed));
                 self.advance(next, (left / (2 * workers)).max(self.chunk))

@@ -1,14 +1,21 @@
 //! The thread engine side by side with rayon: one task there and back, a map of tiny tasks, a sum, recursive joins.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use par_sync::{ChunkPlan, Plan, Sum, ThreadPool};
+use par_sync::{ChunkPlan, Plan, Sum, Task, ThreadPool};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::sync::mpsc;
 
+/// So little that a processor does several at a time, and memory decides.
 #[par_sync::task]
 fn step(x: u32) -> u32 {
     x.wrapping_mul(747_796_405).rotate_left(17)
+}
+
+/// A few nanoseconds, one at a time.
+#[par_sync::task]
+fn divide(x: u32) -> u32 {
+    (u64::MAX / (u64::from(x) + 3)) as u32
 }
 
 fn workers() -> usize {
@@ -41,25 +48,36 @@ fn there_and_back(c: &mut Criterion) {
 }
 
 fn map_of_tiny_tasks(c: &mut Criterion) {
+    maps::<step>(c, "map of 1e6", step);
+    maps::<divide>(c, "map of 1e6 divisions", divide);
+}
+
+/// Maps in chunks of one size on both sides: rayon halves until a piece is a chunk at most.
+fn maps<T: Task<Input = u32, Output = u32>>(
+    c: &mut Criterion,
+    name: &str,
+    task: impl Fn(u32) -> u32 + Copy + Send + Sync,
+) {
     const ITEMS: u32 = 1_000_000;
     let (ours, rayon) = pools();
-    let mut group = c.benchmark_group("map of 1e6");
+    let mut group = c.benchmark_group(name);
+    let input: Vec<u32> = (0..ITEMS).collect();
     for chunk in [256, 4096, 31_250] {
         let ours = ours.with_plan(Plan::default().chunk(ChunkPlan::Fixed(chunk)));
         group.bench_function(BenchmarkId::new("par, range", chunk), |b| {
-            b.iter(|| ours.map::<step>(0..ITEMS))
+            b.iter(|| ours.map::<T>(0..ITEMS))
         });
         group.bench_function(BenchmarkId::new("rayon, range", chunk), |b| {
             b.iter(|| {
-                let items = (0..ITEMS).into_par_iter().with_min_len(chunk);
-                rayon.install(|| items.map(step).collect::<Vec<_>>())
+                let items = (0..ITEMS).into_par_iter();
+                let items = items.with_min_len(chunk / 2).with_max_len(chunk);
+                rayon.install(|| items.map(task).collect::<Vec<_>>())
             });
         });
-        let input: Vec<u32> = (0..ITEMS).collect();
         group.bench_function(BenchmarkId::new("par, vec", chunk), |b| {
             b.iter_batched(
                 || input.clone(),
-                |items| ours.map::<step>(items),
+                |items| ours.map::<T>(items),
                 criterion::BatchSize::LargeInput,
             );
         });
@@ -67,8 +85,9 @@ fn map_of_tiny_tasks(c: &mut Criterion) {
             b.iter_batched(
                 || input.clone(),
                 |items| {
-                    let items = items.into_par_iter().with_min_len(chunk);
-                    rayon.install(|| items.map(step).collect::<Vec<_>>())
+                    let items = items.into_par_iter();
+                    let items = items.with_min_len(chunk / 2).with_max_len(chunk);
+                    rayon.install(|| items.map(task).collect::<Vec<_>>())
                 },
                 criterion::BatchSize::LargeInput,
             );
