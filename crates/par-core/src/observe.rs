@@ -112,7 +112,7 @@ pub enum Event {
     },
 }
 
-/// Watches a pool. Called on the threads of the pool: be quick, and do not panic.
+/// Watches a pool. Called on the threads of the pool: be quick. A panic is printed and goes no further.
 pub trait Observer: Send + Sync + 'static {
     /// Something happened.
     fn event(&self, event: &Event);
@@ -148,7 +148,10 @@ impl Observers {
         if self.any() {
             let event = event();
             for observer in self.inner.list.read().iter() {
-                observer.event(&event);
+                // Whoever tells of an event has a claim to end, which somebody waits for.
+                if let Err(error) = crate::panics::catch(|| observer.event(&event)) {
+                    eprintln!("par: an observer: {error}");
+                }
             }
         }
     }

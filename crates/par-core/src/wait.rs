@@ -57,7 +57,12 @@ impl Completion {
             match waiter {
                 Waiter::Thread(thread) => thread.unpark(),
                 Waiter::Task(_, waker) => waker.wake(),
-                Waiter::Callback(call) => call(),
+                // On a thread of an engine, with other waiters behind it: its panic may end neither.
+                Waiter::Callback(call) => {
+                    if let Err(error) = crate::panics::catch(call) {
+                        eprintln!("par: a callback of a task: {error}");
+                    }
+                }
             }
         }
     }

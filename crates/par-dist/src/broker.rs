@@ -219,6 +219,8 @@ type Result<T> = std::result::Result<T, BrokerError>;
 
 /// One peer's connection to a broker. All calls may come from any thread.
 pub(crate) trait Broker: Send + Sync {
+    /// Where the broker is, for errors.
+    fn path(&self) -> PathBuf;
     /// The number of this peer.
     fn me(&self) -> PeerId;
 

@@ -88,7 +88,15 @@ impl Node {
         let me = Arc::clone(self);
         thread::Builder::new()
             .name("par-broker".to_owned())
-            .spawn(move || me.run())
+            .spawn(move || {
+                // Code of users runs here too, as observers. Whatever it does, nobody may wait for ever.
+                if let Err(error) = par_core::catch(|| Arc::clone(&me).run()) {
+                    me.end(BrokerError::Failed {
+                        path: me.broker.path(),
+                        reason: format!("its thread ended: {error}"),
+                    });
+                }
+            })
     }
 
     /// Ends the thread.

@@ -249,6 +249,29 @@ fn sigkill_in_a_map_loses_what_had_begun_and_nothing_else() {
 }
 
 #[test]
+fn panics_of_callbacks_and_observers_leave_nobody_waiting() {
+    let pool = ClusterPool::new(1).expect("pool");
+    let folder = tempfile::tempdir().expect("folder");
+    let gate = (folder.path().display().to_string(), GATE);
+    let handle = pool.submit::<once>(gate).expect("submit");
+    handle.on_done(|| panic!("a callback"));
+    std::fs::write(folder.path().join("open"), "").expect("open");
+    assert_eq!(handle.wait(), Ok(2 * GATE));
+    assert_eq!(pool.submit::<twice>(1).expect("submit").wait(), Ok(2));
+
+    struct Bad;
+    impl par_dist::Observer for Bad {
+        fn event(&self, event: &par_dist::Event) {
+            if matches!(event, par_dist::Event::Finished { .. }) {
+                panic!("an observer");
+            }
+        }
+    }
+    pool.observer(std::sync::Arc::new(Bad));
+    assert_eq!(pool.map::<twice>(0..10).expect("a map")[9], 18);
+}
+
+#[test]
 fn a_hundred_mebibytes_go_there_and_back() {
     let pool = ClusterPool::new(1).expect("pool");
     let expected: Vec<u8> = (0..100 * MIB).map(|at| at as u8).collect();

@@ -130,6 +130,10 @@ fn failed(path: &std::path::Path, error: &rusqlite::Error) -> BrokerError {
 }
 
 impl Broker for Sqlite {
+    fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
     fn me(&self) -> PeerId {
         self.me
     }
