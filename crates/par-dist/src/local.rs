@@ -17,7 +17,7 @@ use std::io::Read;
 use std::net::Shutdown as Close;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -264,6 +264,9 @@ impl Supervisor {
         let child = par_process::role::command(LOCAL_WORKER)
             .map_err(refused)?
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // What is sent to the group of the pool, such as Ctrl-C, leaves its workers to their pool: it may want to drain, and if it
+            // dies they have a folder to remove.
+            .process_group(0)
             .spawn()
             .map_err(refused)?;
         let pid = child.id();

@@ -2,6 +2,7 @@
 
 use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ impl Program {
             .env("TMPDIR", temporary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
             .expect("the other program starts");
         let mut line = String::new();
@@ -167,6 +169,19 @@ fn a_killed_pool_leaves_no_process_and_no_file() {
         .status();
     assert!(stop.is_ok_and(|status| status.success()));
     program.child.kill().expect("kill");
+    until("its workers end", || {
+        !program.workers.iter().any(|pid| lives(*pid))
+    });
+    until("its folder is removed", || names(folder.path()).is_empty());
+}
+
+#[test]
+fn a_group_that_is_killed_leaves_no_process_and_no_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let program = Program::start(2, None, folder.path());
+    let group = format!("-{}", program.child.id());
+    let kill = Command::new("kill").args(["-KILL", "--", &group]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
     until("its workers end", || {
         !program.workers.iter().any(|pid| lives(*pid))
     });

@@ -13,7 +13,7 @@ use par_core::{Event, StartError, TaskError, wire};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,6 +80,8 @@ impl Hub {
         };
         let child = role::command(WORKER)?
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // What is sent to the group of the pool, such as Ctrl-C, leaves its workers to their pool, which may want to drain.
+            .process_group(0)
             .spawn()?;
         let mut link = Link {
             child,
