@@ -48,8 +48,12 @@
 
 use crate::error::{StartError, TaskError};
 use crate::job::{Claim, Job};
+use crate::kernel::{Kernel, OfFn};
 use crate::observe::Observers;
+use crate::remote::Call;
 use crate::share::ShareId;
+use crate::task::{Data, Task};
+use crate::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -259,14 +263,36 @@ pub struct Common {
     pub restarts: u32,
 }
 
-/// A task with its argument, run once by each worker before its first job.
+/// Code with its argument, run once: by each worker before its first job, or as the whole work of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Initializer {
-    pub(crate) call: crate::remote::Call,
-    pub(crate) input: Vec<u8>,
+    call: Call,
+    input: Vec<u8>,
 }
 
 impl Initializer {
+    /// A task, found by its name.
+    ///
+    /// # Errors
+    /// [`WireError`] if the input does not encode.
+    pub fn of_task<T: Task>(input: &T::Input) -> Result<Self, WireError> {
+        Ok(Initializer {
+            call: Call::to_task::<T>(),
+            input: wire::to_bytes(input)?,
+        })
+    }
+
+    /// A plain function, found in processes that run this very program.
+    ///
+    /// # Errors
+    /// [`WireError`] if the input does not encode.
+    pub fn of_fn<I: Data>(function: fn(I), input: &I) -> Result<Self, WireError> {
+        Ok(Initializer {
+            call: OfFn(function).entry(),
+            input: wire::to_bytes(input)?,
+        })
+    }
+
     /// Runs the initialiser on this worker.
     ///
     /// # Errors

@@ -20,21 +20,24 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// The call by name, if it has one.
     fn by_name() -> Option<Call>;
 
+    /// The call by entry, for a worker of the same build.
+    fn entry(&self) -> Call {
+        let code = Code::Entry {
+            offset: entry::offset_of::<Items<Self>>(),
+            data: self.to_data(),
+        };
+        Call {
+            code,
+            all_outcomes: false,
+            logs: false,
+        }
+    }
+
     /// The call that reaches it on an engine of that kind.
     fn call_for(&self, same_program: bool) -> Result<Call, TaskError> {
         match Self::by_name() {
             Some(call) => Ok(call),
-            None if same_program => {
-                let code = Code::Entry {
-                    offset: entry::offset_of::<Items<Self>>(),
-                    data: self.to_data(),
-                };
-                Ok(Call {
-                    code,
-                    all_outcomes: false,
-                    logs: false,
-                })
-            }
+            None if same_program => Ok(self.entry()),
             None => Err(TaskError::Rejected(format!(
                 "{} has no name by which the workers of this engine could find it; make it a #[task]",
                 Self::NAME

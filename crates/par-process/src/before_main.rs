@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::role;
+use parking_lot::Mutex;
 
 /// Called by the loader before `main`. The standard library's own entry, which keeps the arguments, has a priority and comes
 /// earlier; ours has none.
@@ -31,8 +32,30 @@ pub(crate) fn ignore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Has a function called when the process ends in peace: at the end of `main`, or by `exit`.
+pub(crate) fn at_exit(function: fn()) {
+    static FUNCTIONS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
+    extern "C" fn call() {
+        let functions = std::mem::take(&mut *FUNCTIONS.lock());
+        for function in functions {
+            // The panic's text has been printed by its hook; nothing may unwind out of here.
+            let _ = std::panic::catch_unwind(function);
+        }
+    }
+    let mut functions = FUNCTIONS.lock();
+    if functions.is_empty() {
+        // SAFETY: `call` has C's calling convention and does not unwind. The function is of this program, which is never unloaded.
+        unsafe { libc::atexit(call) };
+    }
+    functions.push(function);
+}
+
+/// The role of a [`Process`](crate::Process).
+pub(crate) const CHILD: &str = "par-process-child";
+
 /// The role of the workers of a [`ProcessPool`](crate::ProcessPool).
 pub(crate) const WORKER: &str = "par-process-worker";
 
-// An entry in a section of the linker counts as unsafe code, so that it stands here.
+// Entries in a section of the linker count as unsafe code, so that they stand here.
 crate::role!(WORKER, crate::worker::main);
+crate::role!(CHILD, crate::process::child::main);

@@ -72,18 +72,26 @@
 #![deny(unsafe_code)]
 
 mod before_main;
+mod exec;
 mod files;
 mod options;
 mod page;
 mod pool;
+mod process;
 mod protocol;
 pub mod role;
+mod sentinel;
 mod worker;
 
+pub use exec::{exec, run};
 pub use options::Options;
 pub use par_core;
 pub use par_core::*;
 pub use pool::ProcessEngine;
+pub use process::{
+    CurrentProcess, ParentProcess, Process, ProcessBuilder, Run, active_children, current_process,
+    parent_process,
+};
 pub use role::init;
 
 use files::receive_files;
@@ -93,6 +101,14 @@ pub type ProcessPool = Pool<ProcessEngine>;
 
 /// The name of the engine.
 const NAME: &str = "processes";
+
+/// Ends this process: its parent is gone, and with it everyone who waits for what still runs here.
+fn die() -> ! {
+    use rustix::process::{Signal, getpid, kill_process};
+    // Nothing of this process is worth a clean end, and what runs may never reach one.
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort()
+}
 
 /// What the macros of this crate expand to.
 #[doc(hidden)]

@@ -4,9 +4,7 @@ use super::Pool;
 use crate::engine::{Common, Initializer, Launch};
 use crate::error::{StartError, TaskError};
 use crate::registry;
-use crate::remote::Call;
 use crate::task::Task;
-use crate::wire;
 
 /// Options of a pool; made by [`Pool::builder`].
 ///
@@ -61,13 +59,8 @@ impl<E: Launch> Builder<E> {
     /// Makes every worker, also a replacement, run task `T` before its first job.
     #[doc(alias = "initargs")]
     pub fn initializer<T: Task>(mut self, input: T::Input) -> Self {
-        match wire::to_bytes(&input) {
-            Ok(input) => {
-                self.common.initializer = Some(Initializer {
-                    call: Call::to_task::<T>(),
-                    input,
-                })
-            }
+        match Initializer::of_task::<T>(&input) {
+            Ok(initializer) => self.common.initializer = Some(initializer),
             Err(error) => self.bad = Some(TaskError::Codec(format!("input of the initialiser: {error}"))),
         }
         self

@@ -14,7 +14,7 @@ mod outbox;
 
 use crate::page::Page;
 use crate::protocol::{Hello, Image, Setup, down, up};
-use crate::receive_files;
+use crate::{die, receive_files};
 use executor::Executors;
 use inbox::Inbox;
 use nested::Nested;
@@ -23,7 +23,7 @@ use par_core::engine::Engine;
 use par_core::wire;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -211,11 +211,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// The pool is gone, and with it everyone who waits for what still runs here.
-fn die() -> ! {
-    // Nothing of this process is worth a clean end, and a task may never reach one.
-    let _ = kill_process(getpid(), Signal::KILL);
-    std::process::abort()
 }

@@ -1,0 +1,29 @@
+//! What a parent says to its child first, and what the child answers.
+
+use crate::protocol::Image;
+use par_core::engine::Initializer;
+use serde::{Deserialize, Serialize};
+
+/// Kinds of frames.
+pub(super) const BIRTH: u8 = 1;
+pub(super) const CRY: u8 = 2;
+
+/// The longest of either: it holds the input of what the child runs.
+pub(super) const LONGEST: u64 = 1 << 30;
+
+/// Who the child is, and what it runs.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Birth {
+    /// The program of the parent.
+    pub(super) image: Image,
+    pub(super) name: String,
+    /// The numbers that default names are made of: the child's place among its parent's children, after those of the parent.
+    pub(super) identity: Vec<u32>,
+    pub(super) daemon: bool,
+    pub(super) parent_name: String,
+    pub(super) parent_pid: u32,
+    pub(super) work: Initializer,
+}
+
+/// The child's answer: `Err` says why it cannot be this child.
+pub(super) type Cry = Result<(), String>;
