@@ -46,6 +46,42 @@ pub(crate) const RECIPES: &[Recipe] = &[
         check: r2_define,
     },
     Recipe {
+        id: "r1_exec",
+        package: "par-process",
+        observe: "the called program's line, and that of the program that replaces this one; the line after that never runs",
+        check: r1_exec,
+    },
+    Recipe {
+        id: "r3_spawn",
+        package: "par-process",
+        observe: "`called function in process: i` for 0 to 4, each once, in any order",
+        check: r3_spawn,
+    },
+    Recipe {
+        id: "r3_name",
+        package: "par-process",
+        observe: "the children print the given name and the default name Process-2",
+        check: r3_name,
+    },
+    Recipe {
+        id: "r3_daemon",
+        package: "par-process",
+        observe: "the daemon's last line is never printed and it may have no children; the other process is waited for",
+        check: r3_daemon,
+    },
+    Recipe {
+        id: "r3_kill",
+        package: "par-process",
+        observe: "alive: false before, true while running, false after; exit code -15",
+        check: r3_kill,
+    },
+    Recipe {
+        id: "r3_subclass",
+        package: "par-process",
+        observe: "MyProcess-1 to MyProcess-5 run with 0 to 4",
+        check: r3_subclass,
+    },
+    Recipe {
         id: "r3_pool",
         package: "par-process",
         observe: "a line `map: 0 1 4 .. 9801`, in order; every other line of 100 numbers is the same",
@@ -203,6 +239,71 @@ fn r2_define(seen: &Observed) -> Result<(), String> {
     } else {
         Err(format!("lines ended in {ends:?}"))
     }
+}
+
+/// The lines in any order, as processes print when they do.
+fn lines_are(seen: &Observed, expected: &[&str]) -> Result<(), String> {
+    let sorted = |mut lines: Vec<&str>| {
+        lines.sort_unstable();
+        lines.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = sorted(seen.stdout.lines().collect());
+    if lines == sorted(expected.to_vec()) {
+        Ok(())
+    } else {
+        Err(format!("other lines than {expected:?}"))
+    }
+}
+
+fn r1_exec(seen: &Observed) -> Result<(), String> {
+    let mut lines = seen.stdout.lines();
+    match (lines.next(), lines.next_back()) {
+        (Some("called"), Some("this process is now another program")) => Ok(()),
+        other => Err(format!("first and last line {other:?}")),
+    }
+}
+
+fn r3_spawn(seen: &Observed) -> Result<(), String> {
+    let lines: Vec<_> = (0..5)
+        .map(|index| format!("called function in process: {index}"))
+        .collect();
+    lines_are(seen, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn r3_name(seen: &Observed) -> Result<(), String> {
+    lines_are(seen, &["this is foo_process", "this is Process-2"])
+}
+
+fn r3_daemon(seen: &Observed) -> Result<(), String> {
+    lines_are(
+        seen,
+        &[
+            "background begins",
+            "background starts a process: false",
+            "main ends",
+            "foreground begins",
+            "foreground ends",
+        ],
+    )
+}
+
+fn r3_kill(seen: &Observed) -> Result<(), String> {
+    lines_are(
+        seen,
+        &[
+            "before: false",
+            "running: true",
+            "joined: false",
+            "exit code: -15",
+        ],
+    )
+}
+
+fn r3_subclass(seen: &Observed) -> Result<(), String> {
+    let lines: Vec<_> = (0..5)
+        .map(|number| format!("MyProcess-{} runs with {number}", number + 1))
+        .collect();
+    lines_are(seen, &lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn r3_pool(seen: &Observed) -> Result<(), String> {

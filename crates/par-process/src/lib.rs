@@ -50,10 +50,31 @@
 //! A task that is past its deadline, or whose handle is [killed](Handle::kill), ends by force: its worker is killed and replaced,
 //! which the budget does not count.
 //!
+//! # Single processes
+//!
+//! A [`Process`] runs one task, function or value and ends. Its exit code is what Python tells: 1 for a task that fails or panics, the
+//! negative number of the signal that ended it.
+//!
+//! ```
+//! use par_process::Process;
+//!
+//! let child = Process::of_fn(3, |code: i32| std::process::exit(code)).name("brief").start()?;
+//! assert_eq!(child.join()?, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # If you know multiprocessing
 //!
 //! | Python | here |
 //! |---|---|
+//! | `Process(target=f, args=(x,))`, `p.start()` | [`Process::new::<f>`](Process::new)`(x).`[`start`](ProcessBuilder::start)`()` |
+//! | a subclass of `Process` with `run` | [`Run`], [`Process::of`] |
+//! | `p.name`, `p.daemon` | [`ProcessBuilder::name`], [`ProcessBuilder::daemon`] |
+//! | `p.join(timeout)`, `p.is_alive()`, `p.exitcode` | [`Process::join_timeout`], [`Process::is_alive`], [`Process::exit_code`] |
+//! | `p.terminate()`, `p.kill()` | [`Process::terminate`], [`Process::kill`] |
+//! | `p.sentinel`, `connection.wait` | [`Process::sentinel`], [`Process::wait_any`] |
+//! | `current_process()`, `parent_process()`, `active_children()` | [`current_process`], [`parent_process`], [`active_children`] |
+//! | `os.execvp`, `subprocess.run` | [`exec`], [`run`] |
 //! | `Pool(n)`, `ProcessPoolExecutor(n)` | [`ProcessPool::new`](Pool::new)`(n)` |
 //! | `initializer=`, `initargs=` | [`builder().initializer::<task>(input)`](Builder::initializer) |
 //! | `pool.map(f, xs, chunksize=k)` | [`map::<f>`](Pool::map)`(xs)`, with [`ChunkPlan::Fixed`]`(k)` in the [`Plan`] |
