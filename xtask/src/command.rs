@@ -31,6 +31,28 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Builds an example, with a feature of its crate where it needs one, and returns where cargo put it.
+///
+/// # Errors
+/// It does not build; cargo has said why.
+pub(crate) fn example(package: &str, name: &str, feature: Option<&str>) -> Result<PathBuf, Error> {
+    let mut cargo = cargo(&["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    cargo
+        .args(["--package", package, "--example", name])
+        .args(feature.map(|feature| format!("--features={feature}")))
+        .stderr(Stdio::inherit());
+    let output = cargo.output()?;
+    if !output.status.success() {
+        return Err(format!("the example {name} of {package} does not build").into());
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| "cargo named no executable".into())
+}
+
 /// Runs a command whose output goes to the terminal.
 ///
 /// # Errors

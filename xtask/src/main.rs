@@ -27,8 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what is installed, what is missing, and the command that installs it
-    Setup,
+    /// Say what is installed and what is missing, and install it where that is agreed to
+    Setup(setup::Options),
     /// Build every crate with its default features
     Build,
     /// Run everything that can run here, and end with a table and one line of totals
@@ -47,7 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Setup => setup::run(),
+        Command::Setup(options) => setup::run(&options),
         Command::Build => build::run(),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
@@ -62,5 +62,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::command::{self, Observed};
 use crate::{Error, test::Outcome};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Which recipes to run.
@@ -144,7 +143,10 @@ fn choose(ids: &[String]) -> Result<Vec<&'static Recipe>, Error> {
 }
 
 fn run_one(recipe: &Recipe) -> Result<(), Error> {
-    let seen = command::observe(Command::new(executable(recipe)?), DEADLINE)?;
+    let seen = command::observe(
+        Command::new(command::example(recipe.package, recipe.id, None)?),
+        DEADLINE,
+    )?;
     if seen.code != Some(0) {
         let end = seen
             .code
@@ -158,24 +160,6 @@ fn run_one(recipe: &Recipe) -> Result<(), Error> {
         )
         .into()
     })
-}
-
-/// Builds the example and returns where cargo put it.
-fn executable(recipe: &Recipe) -> Result<PathBuf, Error> {
-    let mut cargo = command::cargo(&["build", "--quiet", "--message-format=json-render-diagnostics"]);
-    cargo
-        .args(["--package", recipe.package, "--example", recipe.id])
-        .stderr(Stdio::inherit());
-    let output = cargo.output()?;
-    if !output.status.success() {
-        return Err(format!("the example {} of {} does not build", recipe.id, recipe.package).into());
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == recipe.id)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| "cargo named no executable".into())
 }
 
 fn r1_metrics(seen: &Observed) -> Result<(), String> {

@@ -2,29 +2,33 @@
 //!
 //! - [`pi`], [`mandelbrot`], [`wordcount`], [`sum`]: the workloads, as plain functions of an item.
 //! - [`runner`]: what an engine must be able to run, and the serial program.
-//! - [`engines`]: the engines that there are; [`busy`]: what their workers did with their time.
-//! - [`report`]: the rows, the file and the table.
+//! - [`engines`]: the engines that there are.
+//! - [`measure`]: times and traces; [`busy`]: what the workers did with their time; [`scaling`]: what limits them.
+//! - [`report`]: the rows, the file and the table; [`page`] and [`plot`]: the same for a browser.
 
 mod busy;
 mod digest;
 mod engines;
 mod mandelbrot;
+mod measure;
+mod page;
 mod philox;
 mod pi;
+mod plot;
 mod report;
 mod runner;
+mod scaling;
 mod sum;
 mod wordcount;
 
 use crate::{Error, command};
-use busy::Busy;
 use engines::{ENGINES, Engine};
 use indicatif::{ProgressBar, ProgressStyle};
-use report::{Machine, Report, Timing};
-use runner::{Jobs, Output, Runner, Serial, WORKLOADS, Workload};
+use measure::{Measured, Setting};
+use report::{Machine, Report, Trace};
+use runner::{Jobs, Output, Serial, WORKLOADS, Workload};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,47 +39,59 @@ pub(crate) struct Options {
     /// Text for the word count: a file or a folder. Default: sources of the packages that cargo has unpacked
     #[arg(long, value_name = "PATH")]
     input: Option<PathBuf>,
-    /// Engines to measure; all where none is named
+    /// Engines to measure; all that can run here where none is named
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     engines: Option<Vec<String>>,
     /// Numbers of workers; by default 1, 2, 4, .. up to the cores of the machine
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     workers: Option<Vec<usize>>,
+    /// Show the report in the browser
+    #[arg(long)]
+    open: bool,
 }
 
-/// Measures, writes target/par-bench/report.json and the picture beside it, and prints the table.
+/// The workload that is traced: its rows differ most in what they cost.
+const TRACED: &Workload = &WORKLOADS[1];
+
+/// Measures, writes report.json, report.html and the picture into target/par-bench, and prints the table.
 ///
 /// # Errors
 /// A bad option, an engine that fails, a file that cannot be written, or two results that differ.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let engines = choose_engines(options.engines.as_deref())?;
     let workers = choose_workers(options.workers.as_deref(), cores)?;
+    let engines = choose_engines(options.engines.as_deref())?;
     if cfg!(debug_assertions) {
         return rerun_optimised();
     }
-    let mut jobs = Jobs::new(options.quick, options.input.as_deref())?;
-    if options.quick && options.input.is_none() {
-        jobs.text.shorten(16 << 20);
-    }
-    println!("{jobs}\n");
+    let runs = (1 + engines.len() * workers.len()) * WORKLOADS.len() * (repeats(options) + 1);
+    let setting = setting(options, progress(runs as u64))?;
+    println!("{}\n", setting.jobs);
     let folder = command::root().join("target").join("par-bench");
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let report = Report::new(
+    let mut report = Report::new(
         format!("cargo xtask {}", arguments.join(" ")),
         Machine::here(cores),
     );
-    let report = measure(
-        report,
-        &jobs,
-        &engines,
-        &workers,
-        if options.quick { 3 } else { 5 },
-        &folder,
-    )?;
-    let file = report.write(&folder)?;
-    print!("{}", report.table()?);
-    println!("report: {}", file.display());
+    let bench = Bench {
+        setting: &setting,
+        workers: &workers,
+        traced: widest(&workers, cores),
+        folder: &folder,
+    };
+    bench.serial(&mut report)?;
+    for engine in engines {
+        bench.engine(engine, &mut report)?;
+    }
+    setting.bar.finish_and_clear();
+    report.conclude()?;
+    let page = report.write(&folder)?;
+    print!("{}", report.table());
+    println!("report: {}", page.display());
+    if options.open {
+        open::that_detached(&page).map_err(|error| format!("{}: {error}", page.display()))?;
+    }
     report.check_digests()
 }
 
@@ -102,6 +118,28 @@ fn rerun_optimised() -> Result<(), Error> {
     } else {
         std::process::exit(status.code().unwrap_or(1))
     }
+}
+
+fn repeats(options: &Options) -> usize {
+    if options.quick { 3 } else { 5 }
+}
+
+fn setting(options: &Options, bar: ProgressBar) -> Result<Setting, Error> {
+    let mut jobs = Jobs::new(options.quick, options.input.as_deref())?;
+    if options.quick && options.input.is_none() {
+        jobs.text.shorten(16 << 20);
+    }
+    Ok(Setting {
+        jobs,
+        repeats: repeats(options),
+        bar,
+    })
+}
+
+/// The largest number of workers that have a core each, or else the smallest.
+fn widest(workers: &[usize], cores: usize) -> usize {
+    let on_cores = workers.iter().rfind(|count| **count <= cores);
+    on_cores.or(workers.first()).copied().unwrap_or(1)
 }
 
 fn choose_engines(names: Option<&[String]>) -> Result<Vec<&'static Engine>, Error> {
@@ -138,83 +176,63 @@ fn choose_workers(counts: Option<&[usize]>, cores: usize) -> Result<Vec<usize>, 
     Ok(counts)
 }
 
-fn measure(
-    mut report: Report,
-    jobs: &Jobs,
-    engines: &[&Engine],
-    workers: &[usize],
-    repeats: usize,
-    folder: &Path,
-) -> Result<Report, Error> {
-    let runs = (1 + engines.len() * workers.len()) * WORKLOADS.len() * (repeats + 1);
-    let bar = progress(runs as u64);
-    for workload in WORKLOADS {
-        let (timing, output) = time(workload, &Serial, jobs, repeats, &bar, Serial::NAME, None)?;
-        report.add(workload.name, Serial::NAME, 1, &timing, output.digest())?;
-        report.results.extend(output.words());
-        if let Output::Rows(rows) = &output {
-            std::fs::create_dir_all(folder)?;
-            let file = folder.join("mandelbrot.png");
-            mandelbrot::write_png(&file, jobs.view, rows)
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-        }
-    }
-    for engine in engines {
-        for &count in workers {
-            let failed = |error: Error| format!("{} with {count} workers: {error}", engine.name);
-            let runner = (engine.start)(count).map_err(failed)?;
-            let busy = runner.count_time();
-            for workload in WORKLOADS {
-                let (timing, output) = time(
-                    workload,
-                    &*runner,
-                    jobs,
-                    repeats,
-                    &bar,
-                    engine.name,
-                    busy.as_deref(),
-                )
-                .map_err(failed)?;
-                report.add(workload.name, engine.name, count, &timing, output.digest())?;
-            }
-        }
-    }
-    bar.finish_and_clear();
-    Ok(report)
+/// A run over engines and numbers of workers.
+struct Bench<'a> {
+    setting: &'a Setting,
+    workers: &'a [usize],
+    /// The number of workers that is traced.
+    traced: usize,
+    folder: &'a Path,
 }
 
-/// Runs a workload once to warm up and then `repeats` times, and returns the times of the latter.
-fn time(
-    workload: &Workload,
-    runner: &dyn Runner,
-    jobs: &Jobs,
-    repeats: usize,
-    bar: &ProgressBar,
-    engine: &str,
-    busy: Option<&Busy>,
-) -> Result<(Timing, Output), Error> {
-    bar.set_message(format!("{} on {engine}", workload.name));
-    let first = (workload.run)(runner, jobs)?;
-    bar.inc(1);
-    let mut seconds = Vec::with_capacity(repeats);
-    for _ in 0..repeats {
-        busy.map(Busy::take);
-        let started = Instant::now();
-        let output = (workload.run)(runner, jobs)?;
-        let took = started.elapsed().as_secs_f64();
-        seconds.push((took, busy.map(|busy| busy.take().as_secs_f64())));
-        bar.inc(1);
-        if output.digest() != first.digest() {
-            return Err(format!(
-                "{}: two runs gave {} and {}",
-                workload.name,
-                first.digest(),
-                output.digest()
-            )
-            .into());
+impl Bench<'_> {
+    fn serial(&self, report: &mut Report) -> Result<(), Error> {
+        for workload in WORKLOADS {
+            let (timing, output) = self.setting.time(workload, &Serial, Serial::NAME, None)?;
+            report.add(workload.name, Serial::NAME, 1, &timing, output.digest())?;
+            report.results.extend(output.words());
+            if let Output::Rows(rows) = &output {
+                let file = self.folder.join("mandelbrot.png");
+                mandelbrot::write_png(&file, self.setting.jobs.view, rows)
+                    .map_err(|error| format!("{}: {error}", file.display()))?;
+            }
         }
+        Ok(())
     }
-    Ok((Timing::of(seconds)?, first))
+
+    fn engine(&self, engine: &Engine, report: &mut Report) -> Result<(), Error> {
+        for &count in self.workers {
+            let name = (count == self.traced).then(|| format!("trace-{}.json", engine.name));
+            let trace = name.as_ref().map(|name| self.folder.join(name));
+            let measured = self
+                .measure(engine, count, trace.as_deref())
+                .map_err(|error| format!("{} with {count} workers: {error}", engine.name))?;
+            for Measured {
+                workload,
+                timing,
+                digest,
+            } in measured
+            {
+                report.add(workload, engine.name, count, &timing, digest)?;
+            }
+            report.traces.extend(name.map(|file| Trace {
+                engine: engine.name.to_owned(),
+                workload: TRACED.name.to_owned(),
+                workers: count,
+                file,
+            }));
+        }
+        Ok(())
+    }
+
+    fn measure(&self, engine: &Engine, count: usize, trace: Option<&Path>) -> Result<Vec<Measured>, Error> {
+        let runner = (engine.start)(count)?;
+        let measured = self.setting.measure(&*runner, engine.name)?;
+        if let Some(file) = trace {
+            self.setting.trace(TRACED, &*runner, file)?;
+        }
+        Ok(measured)
+    }
 }
 
 /// A bar on a terminal; nothing where standard error is a pipe or a file.
@@ -225,6 +243,7 @@ fn progress(runs: u64) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use super::runner::Runner;
     use super::*;
 
     #[test]
@@ -284,12 +303,25 @@ mod tests {
             numbers: 2000,
             text: wordcount::find(Some(folder.path())).unwrap(),
         };
-        let report = Report::new("test".to_owned(), Machine::here(2));
+        let mut report = Report::new("test".to_owned(), Machine::here(2));
         let engine = Engine {
             name: "broken",
             start: |_| Ok(Box::new(Broken)),
         };
-        let report = measure(report, &jobs, &[&engine], &[1, 2], 2, folder.path()).unwrap();
+        let setting = Setting {
+            jobs,
+            repeats: 2,
+            bar: ProgressBar::hidden(),
+        };
+        let bench = Bench {
+            setting: &setting,
+            workers: &[1, 2],
+            traced: 2,
+            folder: folder.path(),
+        };
+        bench.serial(&mut report).unwrap();
+        bench.engine(&engine, &mut report).unwrap();
+        report.conclude().unwrap();
         assert_eq!(report.rows.len(), 4 * 3);
         let error = report.check_digests().unwrap_err().to_string();
         assert!(
@@ -298,11 +330,17 @@ mod tests {
         );
         assert!(!error.contains("wordcount") && !error.contains("pi:"), "{error}");
 
-        let file = report.write(folder.path()).unwrap();
-        let back: Report = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let page = std::fs::read_to_string(report.write(folder.path()).unwrap()).unwrap();
+        let json = std::fs::read(folder.path().join("report.json")).unwrap();
+        let back: Report = serde_json::from_slice(&json).unwrap();
         assert_eq!(back, report);
+        assert_eq!(page::page(&back).unwrap(), page);
+        assert!(
+            page.contains("results differ") && page.contains("trace-broken.json"),
+            "{page}"
+        );
         assert!(folder.path().join("mandelbrot.png").exists());
-        let table = report.table().unwrap();
+        let table = report.table();
         assert!(
             table.contains("be 2, to 2, not 1, or 1") && table.contains("broken"),
             "{table}"

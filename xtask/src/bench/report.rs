@@ -1,12 +1,13 @@
 //! Rows of a benchmark run, the file they are kept in, and the table that says what limits each engine.
 
-use super::busy;
+use super::page;
 use super::runner::Serial;
+use super::scaling::Scaling;
 use crate::Error;
 use par_core::metrics::Metrics;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 /// Times of the repetitions of one workload on one engine, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,6 +83,19 @@ impl Machine {
     }
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine {
+            os,
+            architecture,
+            cores,
+            processor,
+        } = self;
+        let processor = processor.as_deref().unwrap_or("unknown processor");
+        write!(f, "{os} {architecture}, {cores} cores, {processor}")
+    }
+}
+
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -91,6 +105,19 @@ pub(crate) struct Report {
     /// The results in words.
     pub(crate) results: Vec<String>,
     pub(crate) rows: Vec<Row>,
+    /// For each workload and engine: fitted laws, and what limits it.
+    pub(crate) scaling: Vec<Scaling>,
+    /// For each engine: the file, beside this one, that has the trace of one run.
+    pub(crate) traces: Vec<Trace>,
+}
+
+/// A trace in Chrome's format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Trace {
+    pub(crate) engine: String,
+    pub(crate) workload: String,
+    pub(crate) workers: usize,
+    pub(crate) file: String,
 }
 
 impl Report {
@@ -100,6 +127,8 @@ impl Report {
             machine,
             results: Vec::new(),
             rows: Vec::new(),
+            scaling: Vec::new(),
+            traces: Vec::new(),
         }
     }
 
@@ -138,6 +167,26 @@ impl Report {
         Ok(())
     }
 
+    /// Says how everything scales, once all rows are there.
+    ///
+    /// # Errors
+    /// Times that no metrics can be made of.
+    pub(crate) fn conclude(&mut self) -> Result<(), Error> {
+        let mut scaling = Vec::new();
+        for (workload, engine) in self.pairs() {
+            let mut rows: Vec<_> = self
+                .rows
+                .iter()
+                .filter(|row| row.workload == workload && row.engine == engine)
+                .collect();
+            rows.sort_by_key(|row| row.workers);
+            let serial = self.serial(workload)?.seconds_minimum;
+            scaling.push(Scaling::of(&rows, serial, self.machine.cores)?);
+        }
+        self.scaling = scaling;
+        Ok(())
+    }
+
     fn serial(&self, workload: &str) -> Result<&Row, Error> {
         self.rows
             .iter()
@@ -145,18 +194,24 @@ impl Report {
             .ok_or_else(|| format!("{workload}: the serial program was not measured").into())
     }
 
-    /// Writes report.json into a folder: to a file beside it first, so that readers see an old or a new one.
+    /// Writes report.json and report.html into a folder: to files beside them first, so that readers see old or new ones.
     ///
     /// # Errors
-    /// The folder or the file cannot be written.
+    /// The folder or a file cannot be written, or a plot cannot be drawn.
     pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf, Error> {
-        let file = folder.join("report.json");
-        let beside = folder.join(format!("report.json.{}", std::process::id()));
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&beside, serde_json::to_string_pretty(self)? + "\n"))
-            .and_then(|()| fs::rename(&beside, &file))
-            .map_err(|error| format!("{}: {error}", file.display()))?;
-        Ok(file)
+        let page = folder.join("report.html");
+        let json = serde_json::to_string_pretty(self)? + "\n";
+        for (file, text) in [
+            (folder.join("report.json"), json),
+            (page.clone(), page::page(self)?),
+        ] {
+            let beside = file.with_extension(std::process::id().to_string());
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::write(&beside, text))
+                .and_then(|()| fs::rename(&beside, &file))
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+        Ok(page)
     }
 
     /// Every result equals the serial program's, to the last bit.
@@ -187,18 +242,8 @@ impl Report {
     }
 
     /// The rows, the results, and a sentence for each workload and engine on what limits it.
-    ///
-    /// # Errors
-    /// Times that no metrics can be made of.
-    pub(crate) fn table(&self) -> Result<String, Error> {
-        let Machine {
-            os,
-            architecture,
-            cores,
-            processor,
-        } = &self.machine;
-        let processor = processor.as_deref().unwrap_or("unknown processor");
-        let mut text = format!("{os} {architecture}, {cores} cores, {processor}\n\n");
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!("{}\n\n", self.machine);
         text += &format!(
             "{:<11} {:<10} {:>7} {:>10} {:>10} {:>8} {:>10} {:>10}  {}\n",
             "workload",
@@ -227,34 +272,20 @@ impl Report {
             );
         }
         text += &format!("\n{}\n\n", self.results.join("\n"));
-        for (workload, engine) in self.pairs() {
-            let of_pair = |row: &&Row| row.workload == workload && row.engine == engine;
-            let points = self
-                .rows
-                .iter()
-                .filter(of_pair)
-                .map(|row| (row.workers, row.seconds_minimum));
-            let metrics = Metrics::new(self.serial(workload)?.seconds_minimum, points)?.with_cores(*cores);
-            text += &format!("{workload} on {engine}: {}", metrics.verdict());
-            // More workers than cores would be told to wait by the machine, not by the engine.
-            let widest = self
-                .rows
-                .iter()
-                .rfind(|row| of_pair(row) && row.workers <= *cores);
-            if let Some(row) = widest
-                && let Some(busy) = row.busy
-            {
-                let serial = self.serial(workload)?.seconds_minimum;
-                text += "; ";
-                text += &busy::in_words(row.workers, row.seconds_minimum, busy, serial);
-            }
-            text.push('\n');
+        for Scaling {
+            workload,
+            engine,
+            verdict,
+            ..
+        } in &self.scaling
+        {
+            text += &format!("{workload} on {engine}: {verdict}\n");
         }
-        Ok(text)
+        text
     }
 
     /// Workloads and parallel engines that have rows, in their order, each once.
-    fn pairs(&self) -> Vec<(&str, &str)> {
+    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
         let mut pairs = Vec::new();
         for row in self.rows.iter().filter(|row| row.engine != Serial::NAME) {
             let pair = (&*row.workload, &*row.engine);
@@ -287,6 +318,7 @@ mod tests {
                 .add("pi", engine, workers, &timing(seconds), "aa".to_owned())
                 .unwrap();
         }
+        report.conclude().unwrap();
         report
     }
 
@@ -319,16 +351,10 @@ mod tests {
             (row.speedup - 10.0 / 3.25).abs() < 1e-12 && (row.efficiency - row.speedup / 4.0).abs() < 1e-12
         );
         assert!((row.karp_flatt.unwrap() - 0.1).abs() < 1e-9 && report.rows[0].karp_flatt.is_none());
+        assert!(report.table().contains("pi on threads: a serial part of 10.0 %"));
         assert!(
             report
                 .table()
-                .unwrap()
-                .contains("pi on threads: a serial part of 10.0 %")
-        );
-        assert!(
-            report
-                .table()
-                .unwrap()
                 .contains("with 4 its workers were inside tasks 69 % of the time")
         );
         assert!(

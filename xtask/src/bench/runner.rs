@@ -1,10 +1,10 @@
 //! What an engine must be able to run, the workloads as jobs of it, and the serial program.
 
-use super::busy::Busy;
 use super::mandelbrot::{self, View};
 use super::wordcount::{self, Counts, Input};
 use super::{pi, sum};
 use crate::Error;
+use par_core::Observer;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +19,10 @@ pub(crate) trait Runner {
     fn wordcount(&self, batches: &[Vec<String>]) -> Result<Counts, Error>;
     /// Sum of the first numbers, in the fixed order.
     fn sum(&self, numbers: u64) -> Result<f64, Error>;
-    /// Counts the time inside tasks from now on, where there are any.
-    fn count_time(&self) -> Option<Arc<Busy>> {
-        None
+    /// Lets `observer` see what the workers do from now on; whether there are any to be seen.
+    fn observe(&self, observer: Arc<dyn Observer>) -> bool {
+        let _ = observer;
+        false
     }
 }
 

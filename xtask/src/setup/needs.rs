@@ -1,0 +1,260 @@
+//! What the workspace can use: how to see whether it is there, and what installs it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program or library that the workspace needs, or uses where it is installed.
+pub(super) struct Need {
+    pub(super) name: &'static str,
+    pub(super) why: &'static str,
+    /// Whether the default features cannot do without it.
+    pub(super) required: bool,
+    /// Version or place of what is installed.
+    pub(super) probe: fn() -> Option<String>,
+    pub(super) install: Install,
+}
+
+/// What installs something.
+pub(super) enum Install {
+    /// A command that the user runs.
+    Command(&'static str),
+    /// Packages of the system, by package manager.
+    Packages {
+        apt: &'static [&'static str],
+        dnf: &'static [&'static str],
+        brew: &'static [&'static str],
+    },
+}
+
+pub(super) static MPI: Need = Need {
+    name: "MPI",
+    why: "for ranks as processes, which par-mpi will get",
+    required: false,
+    probe: || version(&["mpicc", "--version"]).and_then(|_| version(&["mpiexec", "--version"])),
+    install: Install::Packages {
+        apt: &["libopenmpi-dev", "openmpi-bin"],
+        dnf: &["openmpi-devel"],
+        brew: &["open-mpi"],
+    },
+};
+
+pub(super) static LIBCLANG: Need = Need {
+    name: "libclang",
+    why: "for the bindings to MPI",
+    required: false,
+    probe: || library("libclang"),
+    install: Install::Packages {
+        apt: &["libclang-dev"],
+        dnf: &["clang-devel"],
+        brew: &["llvm"],
+    },
+};
+
+pub(super) static OPENCL: Need = Need {
+    name: "OpenCL",
+    why: "for devices, which par-gpu will get",
+    required: false,
+    probe: opencl,
+    install: Install::Packages {
+        apt: &["ocl-icd-opencl-dev", "pocl-opencl-icd"],
+        dnf: &["ocl-icd-devel", "pocl"],
+        brew: &["pocl"],
+    },
+};
+
+pub(super) static RABBITMQ: Need = Need {
+    name: "RabbitMQ",
+    why: "for a second broker, which par-dist will get",
+    required: false,
+    probe: rabbitmq,
+    install: Install::Packages {
+        apt: &["rabbitmq-server"],
+        dnf: &["rabbitmq-server"],
+        brew: &["rabbitmq"],
+    },
+};
+
+/// Everything, in the order in which it is told.
+pub(super) static NEEDS: &[&Need] = &[
+    &Need {
+        name: "Rust compiler",
+        why: "builds everything",
+        required: true,
+        probe: || version(&["rustc", "--version"]),
+        install: Install::Command("curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"),
+    },
+    &Need {
+        name: "rustfmt",
+        why: "format check of `cargo xtask test`",
+        required: true,
+        probe: || version(&["rustfmt", "--version"]),
+        install: Install::Command("rustup component add rustfmt"),
+    },
+    &Need {
+        name: "clippy",
+        why: "lints of `cargo xtask test`",
+        required: true,
+        probe: || version(&["cargo-clippy", "--version"]),
+        install: Install::Command("rustup component add clippy"),
+    },
+    &Need {
+        name: "C compiler",
+        why: "builds the bundled SQLite of par-dist",
+        required: true,
+        probe: || {
+            ["cc", "gcc", "clang"]
+                .iter()
+                .find_map(|cc| version(&[cc, "--version"]))
+        },
+        install: Install::Packages {
+            apt: &["gcc", "libc6-dev"],
+            dnf: &["gcc"],
+            brew: &["llvm"],
+        },
+    },
+    &MPI,
+    &LIBCLANG,
+    &OPENCL,
+    &RABBITMQ,
+    &Need {
+        name: "mdBook",
+        why: "builds the guide",
+        required: false,
+        probe: || version(&["mdbook", "--version"]),
+        install: Install::Command("cargo install mdbook --locked"),
+    },
+];
+
+impl Need {
+    /// Whether it is installed.
+    pub(super) fn met(&self) -> bool {
+        (self.probe)().is_some()
+    }
+
+    /// The exact command that installs it on this machine.
+    pub(super) fn command(&self) -> String {
+        let (apt, dnf, brew) = match &self.install {
+            Install::Command(command) => return (*command).to_owned(),
+            Install::Packages { apt, dnf, brew } => (apt, dnf, brew),
+        };
+        let sudo = if super::is_root() { "" } else { "sudo " };
+        if in_path("apt-get").is_some() {
+            format!(
+                "{sudo}apt-get install -y --no-install-recommends {}",
+                apt.join(" ")
+            )
+        } else if in_path("dnf").is_some() {
+            format!("{sudo}dnf install -y {}", dnf.join(" "))
+        } else if in_path("brew").is_some() {
+            format!("brew install {}", brew.join(" "))
+        } else {
+            format!("the packages that Debian calls {}", apt.join(" "))
+        }
+    }
+}
+
+/// First line that the program prints about itself; None where it does not run.
+pub(super) fn version(probe: &[&str]) -> Option<String> {
+    let (program, args) = probe.split_first()?;
+    let output = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    output
+        .status
+        .success()
+        .then(|| text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Where a program is, by the search path.
+pub(super) fn in_path(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// A shared library whose name starts so, where systems keep them.
+fn library(stem: &str) -> Option<String> {
+    let mut folders: Vec<PathBuf> = std::env::var_os("LIBCLANG_PATH")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    let architecture = std::env::consts::ARCH;
+    for folder in [
+        &*format!("/usr/lib/{architecture}-linux-gnu"),
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/local/lib",
+        "/opt/homebrew/opt/llvm/lib",
+    ] {
+        folders.push(folder.into());
+    }
+    // Debian keeps each LLVM in a folder of its own.
+    folders.extend(entries(Path::new("/usr/lib")).filter_map(|folder| {
+        let name = folder.file_name()?.to_string_lossy().into_owned();
+        name.starts_with("llvm").then(|| folder.join("lib"))
+    }));
+    // libclang-14.so.1 is one; libclang-cpp.so.14 is another library.
+    let is_it = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let rest = name.strip_prefix(stem).unwrap_or_default();
+        let rest = rest.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit());
+        rest.starts_with(".so") || rest.starts_with(".dylib")
+    };
+    let file = folders.iter().flat_map(|folder| entries(folder)).find(is_it)?;
+    Some(file.display().to_string())
+}
+
+/// The loader and at least one driver.
+fn opencl() -> Option<String> {
+    if cfg!(target_os = "macos") {
+        return Some("part of the system".to_owned());
+    }
+    let vendors = std::env::var_os("OCL_ICD_VENDORS").unwrap_or_else(|| "/etc/OpenCL/vendors".into());
+    let drivers: Vec<_> = entries(Path::new(&vendors))
+        .filter(|file| file.extension().is_some_and(|end| end == "icd"))
+        .filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    let loader = library("libOpenCL")?;
+    (!drivers.is_empty()).then(|| format!("{loader} with {}", drivers.join(", ")))
+}
+
+/// The server's own start script: the one in the search path may switch to another user.
+fn rabbitmq() -> Option<String> {
+    let own = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    let script = own
+        .is_file()
+        .then_some(own)
+        .or_else(|| in_path("rabbitmq-server"))?;
+    in_path("erl").or_else(|| in_path("erlexec"))?;
+    Some(script.display().to_string())
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    // A folder that is not there holds nothing.
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rustc_is_found_and_nonsense_is_not() {
+        assert!(version(&["rustc", "--version"]).unwrap().starts_with("rustc 1."));
+        assert_eq!(version(&["no-such-program-at-all", "--version"]), None);
+        assert_eq!(version(&["rustc", "--no-such-option"]), None);
+        assert_eq!(version(&[]), None);
+        assert!(in_path("cargo").is_some() && in_path("no-such-program-at-all").is_none());
+        assert!(library("libc").is_some() && library("libno-such-library").is_none());
+    }
+
+    #[test]
+    fn every_need_has_a_command() {
+        for need in NEEDS {
+            assert!(need.command().contains(' '), "{}", need.name);
+        }
+    }
+}
