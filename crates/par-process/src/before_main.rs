@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::role;
-use parking_lot::Mutex;
+use std::sync::OnceLock;
 
 /// Called by the loader before `main`. The standard library's own entry, which keeps the arguments, has a priority and comes
 /// earlier; ours has none.
@@ -32,22 +32,19 @@ pub(crate) fn ignore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Has a function called when the process ends in peace: at the end of `main`, or by `exit`.
+/// Has the function called when the process ends in peace: at the end of `main`, or by `exit`. The first call counts.
 pub(crate) fn at_exit(function: fn()) {
-    static FUNCTIONS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
+    static FUNCTION: OnceLock<fn()> = OnceLock::new();
     extern "C" fn call() {
-        let functions = std::mem::take(&mut *FUNCTIONS.lock());
-        for function in functions {
+        if let Some(function) = FUNCTION.get() {
             // The panic's text has been printed by its hook; nothing may unwind out of here.
             let _ = std::panic::catch_unwind(function);
         }
     }
-    let mut functions = FUNCTIONS.lock();
-    if functions.is_empty() {
+    if FUNCTION.set(function).is_ok() {
         // SAFETY: `call` has C's calling convention and does not unwind. The function is of this program, which is never unloaded.
         unsafe { libc::atexit(call) };
     }
-    functions.push(function);
 }
 
 /// The role of a [`Process`](crate::Process).

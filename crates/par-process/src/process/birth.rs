@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 pub(super) const BIRTH: u8 = 1;
 pub(super) const CRY: u8 = 2;
 
-/// The longest of either: it holds the input of what the child runs.
-pub(super) const LONGEST: u64 = 1 << 30;
+/// The longest birth: it holds the input of what the child runs.
+pub(super) const LONGEST_BIRTH: u64 = 1 << 30;
+/// The longest answer: a text.
+pub(super) const LONGEST_CRY: u64 = 1 << 16;
 
 /// Who the child is, and what it runs.
 #[derive(Serialize, Deserialize)]

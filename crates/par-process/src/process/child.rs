@@ -1,6 +1,6 @@
 //! A process, seen from inside: the role that the copy of the program runs, and what it knows of itself and its parent.
 
-use super::birth::{BIRTH, Birth, CRY, Cry, LONGEST};
+use super::birth::{BIRTH, Birth, CRY, Cry, LONGEST_BIRTH};
 use crate::protocol::Image;
 use par_core::wire;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -121,7 +121,8 @@ fn enter() -> Result<par_core::engine::Initializer, String> {
     let null = File::open("/dev/null").map_err(text)?;
     rustix::stdio::dup2_stdin(null).map_err(|error| error.to_string())?;
     let mut payload = Vec::new();
-    let kind = wire::read_frame(&mut control, LONGEST, &mut payload).map_err(|error| error.to_string())?;
+    let kind =
+        wire::read_frame(&mut control, LONGEST_BIRTH, &mut payload).map_err(|error| error.to_string())?;
     if kind != Some(BIRTH) {
         return Err("its standard input is not the socket of a parent".to_owned());
     }

@@ -3,7 +3,6 @@
 use super::Process;
 use crate::before_main::at_exit;
 use parking_lot::Mutex;
-use std::sync::Once;
 
 /// Those that were not seen to have ended.
 static CHILDREN: Mutex<Vec<Process>> = Mutex::new(Vec::new());
@@ -27,8 +26,7 @@ pub fn active_children() -> Vec<Process> {
 }
 
 pub(super) fn add(process: &Process) {
-    static AT_EXIT: Once = Once::new();
-    AT_EXIT.call_once(|| at_exit(part));
+    at_exit(part);
     let mut children = CHILDREN.lock();
     // Whoever starts many processes and never asks for them should not keep them all.
     children.retain(Process::is_alive);

@@ -1,6 +1,6 @@
 //! Starting a process, from a thread that lives as long as the program (rule 1).
 
-use super::birth::{BIRTH, Birth, CRY, Cry, LONGEST};
+use super::birth::{BIRTH, Birth, CRY, Cry, LONGEST_CRY};
 use super::builder::ProcessBuilder;
 use super::child::current_process;
 use super::{Inner, Process, State, family};
@@ -110,7 +110,7 @@ fn introduce(mut control: &UnixStream, birth: &[u8]) -> io::Result<()> {
     control.set_read_timeout(Some(FIRST_WORD))?;
     wire::write_frame(&mut control, BIRTH, birth).map_err(io::Error::other)?;
     let mut payload = Vec::new();
-    let kind = wire::read_frame(&mut control, LONGEST, &mut payload).map_err(io::Error::other)?;
+    let kind = wire::read_frame(&mut control, LONGEST_CRY, &mut payload).map_err(io::Error::other)?;
     let cry = match kind {
         Some(CRY) => wire::from_bytes::<Cry>(&payload).map_err(io::Error::other)?,
         Some(kind) => Err(format!("its first word is a frame of kind {kind}")),
