@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: what continuous integration runs.
 
-use crate::{Error, doc, test};
+use crate::{Error, doc, setup, test};
 
 /// Runs what is quick to fail first (formatting, lints), then the documentation and everything in `test`.
 ///
@@ -10,5 +10,5 @@ pub(crate) fn run() -> Result<(), Error> {
     test::fmt()?;
     test::clippy()?;
     doc::run()?;
-    test::run(&test::Options { yes: true })
+    test::run(&setup::Options { yes: true })
 }

@@ -6,6 +6,8 @@ mod build;
 mod ci;
 mod command;
 mod doc;
+mod mpi;
+mod native;
 mod recipes;
 mod setup;
 mod test;
@@ -32,11 +34,13 @@ enum Command {
     /// Build every crate with its default features
     Build,
     /// Run everything that can run here, and end with a table and one line of totals
-    Test(test::Options),
+    Test(setup::Options),
     /// Measure the workloads on every engine, beside the serial program
     Bench(bench::Options),
     /// Run examples by recipe id, and check what must be observed
     Recipes(recipes::Options),
+    /// Run an example as ranks under the MPI launcher of this machine
+    Mpi(mpi::Options),
     /// Build the documentation, with warnings as errors
     Doc,
     /// Check the rules of the architecture over the whole tree
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Recipes(options) => recipes::run(&options),
+        Command::Mpi(options) => mpi::run(&options),
         Command::Doc => doc::run(),
         Command::Tidy => tidy::run(),
         Command::Ci => ci::run(),

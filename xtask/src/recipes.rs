@@ -1,6 +1,8 @@
 //! `cargo xtask recipes`: runs the examples of a table and checks what must be observed.
 
 use crate::command::{self, Observed};
+use crate::mpi::{self, Launcher};
+use crate::native::{MPI_RANKS, Native, OPENCL_DEVICES};
 use crate::{Error, test::Outcome};
 use std::process::Command;
 use std::time::Duration;
@@ -20,77 +22,131 @@ pub(crate) struct Recipe {
     pub(crate) observe: &'static str,
     /// Whether it was observed; the text says what was wrong.
     check: fn(&Observed) -> Result<(), String>,
+    /// The feature that it needs: where it is missing, the recipe is skipped.
+    native: Option<&'static Native>,
+    /// The number of ranks, where it runs under the MPI launcher.
+    ranks: Option<usize>,
+}
+
+impl Recipe {
+    /// A program that default features build.
+    const fn plain(
+        id: &'static str,
+        package: &'static str,
+        observe: &'static str,
+        check: fn(&Observed) -> Result<(), String>,
+    ) -> Self {
+        Recipe {
+            id,
+            package,
+            observe,
+            check,
+            native: None,
+            ranks: None,
+        }
+    }
 }
 
 /// No recipe here computes for long: past this, it hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(crate) const RECIPES: &[Recipe] = &[
+    Recipe::plain(
+        "r1_metrics",
+        "par-core",
+        "Amdahl P=0.9 gives 5.263 at p=10 and 10 at p=inf; Gustafson p=10 alpha=0.1 gives 9.1; bad input is refused",
+        r1_metrics,
+    ),
+    Recipe::plain(
+        "r1_mapping",
+        "par-sync",
+        "a table with the columns mapping, answer, messages, idle and the rows block, cyclic, dynamic, hierarchical, stealing; one answer for all",
+        r1_mapping,
+    ),
+    Recipe::plain(
+        "r2_define",
+        "par-sync",
+        "five lines that end in 0 to 4, each once, in any order",
+        r2_define,
+    ),
+    Recipe::plain(
+        "r1_exec",
+        "par-process",
+        "the called program's line, and that of the program that replaces this one; the line after that never runs",
+        r1_exec,
+    ),
+    Recipe::plain(
+        "r3_spawn",
+        "par-process",
+        "`called function in process: i` for 0 to 4, each once, in any order",
+        r3_spawn,
+    ),
+    Recipe::plain(
+        "r3_name",
+        "par-process",
+        "the children print the given name and the default name Process-2",
+        r3_name,
+    ),
+    Recipe::plain(
+        "r3_daemon",
+        "par-process",
+        "the daemon's last line is never printed and it may have no children; the other process is waited for",
+        r3_daemon,
+    ),
+    Recipe::plain(
+        "r3_kill",
+        "par-process",
+        "alive: false before, true while running, false after; exit code -15",
+        r3_kill,
+    ),
+    Recipe::plain(
+        "r3_subclass",
+        "par-process",
+        "MyProcess-1 to MyProcess-5 run with 0 to 4",
+        r3_subclass,
+    ),
+    Recipe::plain(
+        "r3_pool",
+        "par-process",
+        "a line `map: 0 1 4 .. 9801`, in order; every other line of 100 numbers is the same",
+        r3_pool,
+    ),
     Recipe {
-        id: "r1_metrics",
-        package: "par-core",
-        observe: "Amdahl P=0.9 gives 5.263 at p=10 and 10 at p=inf; Gustafson p=10 alpha=0.1 gives 9.1; bad input is refused",
-        check: r1_metrics,
+        native: Some(&MPI_RANKS),
+        ranks: Some(5),
+        ..Recipe::plain(
+            "r3_mpi_hello",
+            "par-mpi",
+            "`hello from rank r of 5` for 0 to 4, each once, in any order",
+            r3_mpi_hello,
+        )
     },
+    Recipe::plain(
+        "r4_futures",
+        "par-async",
+        "the same ten results serially, on threads and on processes, each with its seconds",
+        r4_futures,
+    ),
+    Recipe::plain(
+        "r5_scoop_mapreduce",
+        "par-dist",
+        "332833500 from the serial program and from the workers",
+        r5_scoop_mapreduce,
+    ),
+    Recipe::plain(
+        "r6_reduction",
+        "par-gpu",
+        "21253400 on every device",
+        r6_reduction,
+    ),
     Recipe {
-        id: "r1_mapping",
-        package: "par-sync",
-        observe: "a table with the columns mapping, answer, messages, idle and the rows block, cyclic, dynamic, hierarchical, stealing; one answer for all",
-        check: r1_mapping,
-    },
-    Recipe {
-        id: "r2_define",
-        package: "par-sync",
-        observe: "five lines that end in 0 to 4, each once, in any order",
-        check: r2_define,
-    },
-    Recipe {
-        id: "r1_exec",
-        package: "par-process",
-        observe: "the called program's line, and that of the program that replaces this one; the line after that never runs",
-        check: r1_exec,
-    },
-    Recipe {
-        id: "r3_spawn",
-        package: "par-process",
-        observe: "`called function in process: i` for 0 to 4, each once, in any order",
-        check: r3_spawn,
-    },
-    Recipe {
-        id: "r3_name",
-        package: "par-process",
-        observe: "the children print the given name and the default name Process-2",
-        check: r3_name,
-    },
-    Recipe {
-        id: "r3_daemon",
-        package: "par-process",
-        observe: "the daemon's last line is never printed and it may have no children; the other process is waited for",
-        check: r3_daemon,
-    },
-    Recipe {
-        id: "r3_kill",
-        package: "par-process",
-        observe: "alive: false before, true while running, false after; exit code -15",
-        check: r3_kill,
-    },
-    Recipe {
-        id: "r3_subclass",
-        package: "par-process",
-        observe: "MyProcess-1 to MyProcess-5 run with 0 to 4",
-        check: r3_subclass,
-    },
-    Recipe {
-        id: "r3_pool",
-        package: "par-process",
-        observe: "a line `map: 0 1 4 .. 9801`, in order; every other line of 100 numbers is the same",
-        check: r3_pool,
-    },
-    Recipe {
-        id: "r5_scoop_mapreduce",
-        package: "par-dist",
-        observe: "332833500 from the serial program and from the workers",
-        check: r5_scoop_mapreduce,
+        native: Some(&OPENCL_DEVICES),
+        ..Recipe::plain(
+            "r6_cl_info",
+            "par-gpu",
+            "a platform, and each device with its type, clock, compute units, memories, largest allocation and work group",
+            r6_cl_info,
+        )
     },
 ];
 
@@ -101,7 +157,10 @@ pub(crate) const RECIPES: &[Recipe] = &[
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let chosen = choose(&options.ids)?;
     let outcome = run_all(&chosen);
-    println!("{} recipes passed, {} failed", outcome.passed, outcome.failed);
+    println!(
+        "{} recipes passed, {} failed, {} skipped",
+        outcome.passed, outcome.failed, outcome.skipped
+    );
     if outcome.failed == 0 {
         Ok(())
     } else {
@@ -113,6 +172,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 pub(crate) fn run_all(recipes: &[&Recipe]) -> Outcome {
     let mut outcome = Outcome::default();
     for recipe in recipes {
+        if let Some(missing) = recipe.native.and_then(Native::missing) {
+            println!("skip  {}: {missing}", recipe.id);
+            outcome.skipped += 1;
+            outcome.notes.push(format!("{}: {missing}", recipe.id));
+            continue;
+        }
         match run_one(recipe) {
             Ok(()) => {
                 println!("pass  {}: {}", recipe.id, recipe.observe);
@@ -143,10 +208,16 @@ fn choose(ids: &[String]) -> Result<Vec<&'static Recipe>, Error> {
 }
 
 fn run_one(recipe: &Recipe) -> Result<(), Error> {
-    let seen = command::observe(
-        Command::new(command::example(recipe.package, recipe.id, None)?),
-        DEADLINE,
-    )?;
+    let feature = recipe.native.map(|native| native.feature);
+    let program = command::example(recipe.package, recipe.id, feature)?;
+    let seen = match recipe.ranks {
+        None => command::observe(Command::new(program), DEADLINE)?,
+        Some(ranks) => {
+            let mut command = Launcher::find()?.command(ranks, false);
+            command.arg(program);
+            mpi::observe(command, DEADLINE)?
+        }
+    };
     if seen.code != Some(0) {
         let end = seen
             .code
@@ -318,6 +389,75 @@ fn r5_scoop_mapreduce(seen: &Observed) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("332833500 on {count} lines, not on 2 or more"))
+    }
+}
+
+fn r3_mpi_hello(seen: &Observed) -> Result<(), String> {
+    let mut lines: Vec<_> = seen.stdout.lines().collect();
+    lines.sort_unstable();
+    let expected: Vec<_> = (0..5)
+        .map(|rank| format!("hello from rank {rank} of 5"))
+        .collect();
+    if lines == expected {
+        Ok(())
+    } else {
+        Err(format!("seen {lines:?}, not each rank once"))
+    }
+}
+
+/// Lines `serial: 0.123 s: [results]`, and the same for threads and processes.
+fn r4_futures(seen: &Observed) -> Result<(), String> {
+    let mut all = Vec::new();
+    for how in ["serial", "threads", "processes"] {
+        let line = seen
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(how)?.strip_prefix(": "))
+            .ok_or_else(|| format!("no line `{how}: ..`"))?;
+        let (seconds, results) = line
+            .split_once(" s: ")
+            .ok_or_else(|| format!("{how}: no ` s: ` between time and results"))?;
+        if !seconds.parse::<f64>().is_ok_and(|seconds| seconds > 0.0) {
+            return Err(format!("{how}: {seconds:?} is no time"));
+        }
+        if numbers(results).len() != 10 {
+            return Err(format!("{how}: not ten results: {results}"));
+        }
+        all.push(results);
+    }
+    if all.iter().all(|other| *other == all[0]) {
+        Ok(())
+    } else {
+        Err(format!("different results: {all:?}"))
+    }
+}
+
+fn r6_reduction(seen: &Observed) -> Result<(), String> {
+    let lines: Vec<_> = seen.stdout.lines().filter(|line| !line.is_empty()).collect();
+    match lines.iter().find(|line| !numbers(line).contains(&21_253_400)) {
+        None if !lines.is_empty() => Ok(()),
+        None => Err("no line".to_owned()),
+        Some(line) => Err(format!("not 21253400: {line:?}")),
+    }
+}
+
+fn r6_cl_info(seen: &Observed) -> Result<(), String> {
+    let text = seen.stdout.to_lowercase();
+    let rows = [
+        "platform",
+        "device",
+        "type",
+        "clock",
+        "compute units",
+        "local memory",
+        "constant memory",
+        "global memory",
+        "largest allocation",
+        "largest work group",
+    ];
+    match rows.iter().find(|row| !text.contains(**row)) {
+        None => Ok(()),
+        Some(row) => Err(format!("no row {row:?}")),
     }
 }
 

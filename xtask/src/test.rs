@@ -1,17 +1,10 @@
 //! `cargo xtask test`: everything that can run here, a table of it, and one line of totals.
 
 use crate::command::{self, cargo};
-use crate::{Error, recipes, tidy, user};
+use crate::native::{NATIVE, Native};
+use crate::{Error, recipes, setup, tidy, user};
 use std::process::Command;
 use std::time::Instant;
-
-/// How to run the tests.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Agree to every question. Nothing asks yet, as the default features need nothing to be installed
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
 
 /// What came of a step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +17,7 @@ pub(crate) struct Outcome {
 }
 
 /// Where a step's numbers come from.
+#[derive(Clone, Copy)]
 enum Work {
     /// Cargo, whose `test result:` lines are counted.
     Tests(&'static [&'static str]),
@@ -31,6 +25,8 @@ enum Work {
     Check(&'static [&'static str]),
     /// A function of this program.
     Inside(fn() -> Result<Outcome, Error>),
+    /// What a native feature adds, where it can run.
+    Native(&'static Native),
 }
 
 const STEPS: &[(&str, Work)] = &[
@@ -53,7 +49,6 @@ const STEPS: &[(&str, Work)] = &[
     ("recipes", Work::Inside(all_recipes)),
     ("a user's crate", Work::Inside(user::outcome)),
     ("packages", Work::Check(PACKAGE)),
-    ("native features", Work::Inside(native)),
 ];
 
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -68,28 +63,26 @@ const PACKAGE: &[&str] = &[
     "--quiet",
 ];
 
-/// Features that need what a plain machine lacks: crate, feature, need.
-const NATIVE: &[(&str, &str, &str)] = &[
-    ("par-mpi", "mpi", "an MPI library and libclang"),
-    ("par-dist", "amqp", "a RabbitMQ server"),
-    ("par-gpu", "opencl", "an OpenCL library and device"),
-];
-
-/// Runs every step, also after one failed; the last line printed is `N passed, N failed, N skipped`.
+/// Sets up, then runs every step, also after one failed; the last line printed is `N passed, N failed, N skipped`.
 ///
 /// # Errors
-/// Something failed.
-pub(crate) fn run(_options: &Options) -> Result<(), Error> {
+/// What the default features need is missing. (If a step fails, the program ends here.)
+pub(crate) fn run(options: &setup::Options) -> Result<(), Error> {
+    setup::before(options)?;
     let mut rows = Vec::new();
-    for (name, work) in STEPS {
+    let native = NATIVE
+        .iter()
+        .map(|native| (native.qualified(), Work::Native(native)));
+    let steps = STEPS.iter().map(|(name, work)| ((*name).to_owned(), *work));
+    for (name, work) in steps.chain(native) {
         println!("\n== {name}");
         let started = Instant::now();
-        let outcome = perform(work).unwrap_or_else(|error| Outcome {
+        let outcome = perform(&work).unwrap_or_else(|error| Outcome {
             failed: 1,
             notes: vec![error.to_string()],
             ..Outcome::default()
         });
-        rows.push((*name, outcome, started.elapsed().as_secs_f64()));
+        rows.push((name, outcome, started.elapsed().as_secs_f64()));
     }
     print!("{}", table(&rows));
     let total = total(rows.iter().map(|row| &row.1));
@@ -135,6 +128,7 @@ fn perform(work: &Work) -> Result<Outcome, Error> {
             Ok(check)
         }
         Work::Tests(args) => tests(cargo(args)),
+        Work::Native(native) => self::native(native),
     }
 }
 
@@ -198,24 +192,32 @@ fn all_recipes() -> Result<Outcome, Error> {
     Ok(recipes::run_all(&recipes::RECIPES.iter().collect::<Vec<_>>()))
 }
 
-/// One skip for each native feature that a crate declares.
-fn native() -> Result<Outcome, Error> {
-    let mut outcome = Outcome::default();
-    for (package, feature, need) in NATIVE {
-        let manifest = command::root().join("crates").join(package).join("Cargo.toml");
-        let manifest: toml_edit::DocumentMut = std::fs::read_to_string(&manifest)?.parse()?;
-        if manifest
-            .get("features")
-            .is_some_and(|features| features.get(feature).is_some())
-        {
-            let note = format!("{package}/{feature} needs {need}, which default features must not ask for");
-            println!("skipped: {note}");
-            outcome.skipped += 1;
-            outcome.notes.push(note);
-        }
+/// The lints and the tests of a native feature; a skip, with the command that changes it, where it cannot run here.
+fn native(native: &Native) -> Result<Outcome, Error> {
+    if let Some(missing) = native.missing() {
+        println!("skipped: {missing}");
+        return Ok(Outcome {
+            skipped: 1,
+            notes: vec![missing],
+            ..Outcome::default()
+        });
     }
-    if outcome.skipped == 0 {
-        println!("no crate declares one");
+    let of = |verb: &'static str| {
+        let mut cargo = cargo(&[verb, "--package", native.package, "--features", native.feature]);
+        if verb == "clippy" {
+            cargo.args(["--all-targets", "--", "-D", "warnings"]);
+        } else {
+            cargo.arg("--no-fail-fast").args(native.tests);
+        }
+        cargo
+    };
+    let lints = command::stream(of("clippy"), |_| ())?;
+    let mut outcome = tests(of("test"))?;
+    if lints {
+        outcome.passed += 1;
+    } else {
+        outcome.failed += 1;
+        outcome.notes.insert(0, "cargo clippy failed".to_owned());
     }
     Ok(outcome)
 }
@@ -229,7 +231,7 @@ fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Outcome {
     })
 }
 
-fn table(rows: &[(&str, Outcome, f64)]) -> String {
+fn table(rows: &[(String, Outcome, f64)]) -> String {
     let mut text = format!(
         "\n{:<28} {:>7} {:>7} {:>8} {:>8}  notes\n",
         "what ran", "passed", "failed", "skipped", "seconds"
@@ -307,9 +309,9 @@ mod tests {
             notes,
         };
         let rows = [
-            ("doc tests", outcome, 1.25),
+            ("doc tests".to_owned(), outcome, 1.25),
             (
-                "format",
+                "format".to_owned(),
                 Outcome {
                     passed: 1,
                     ..Outcome::default()

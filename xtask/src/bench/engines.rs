@@ -1,36 +1,55 @@
 //! The engines that the benchmarks know, and the workloads as tasks that run on any of them.
 
+use super::Bench;
 use super::mandelbrot::{self, View};
+use super::measure::Measured;
 use super::runner::Runner;
 use super::wordcount::{self, Counts};
 use super::{pi, sum};
 use crate::Error;
+use crate::native::{AMQP, MPI_RANKS, Native};
 use par_core::{Observer, Plan, Pool, Sum};
 use par_dist::ClusterPool;
 use par_process::ProcessPool;
 use par_sync::ThreadPool;
+use std::path::Path;
 use std::sync::Arc;
 
-/// An engine and how it is started with a number of workers. Dropping the runner stops its workers.
+/// An engine: its name, and how the workloads are measured on it, with a number of workers.
 pub(crate) struct Engine {
     pub(crate) name: &'static str,
-    pub(crate) start: fn(usize) -> Result<Box<dyn Runner>, Error>,
+    pub(crate) measure: Measure,
 }
 
+/// Starts the workers, measures, writes a trace where a file is named for it, and ends the workers.
+pub(crate) type Measure = fn(&Bench<'_>, usize, Option<&Path>) -> Result<Vec<Measured>, Error>;
+
+/// The engines of this build.
 pub(crate) const ENGINES: &[Engine] = &[
     Engine {
         name: "threads",
-        start: |workers| Ok(Box::new(ThreadPool::new(workers)?)),
+        measure: |bench, workers, trace| bench.on(&ThreadPool::new(workers)?, "threads", trace),
     },
     Engine {
         name: "processes",
-        start: |workers| Ok(Box::new(ProcessPool::new(workers)?)),
+        measure: |bench, workers, trace| bench.on(&ProcessPool::new(workers)?, "processes", trace),
     },
     Engine {
         name: "cluster",
-        start: |workers| Ok(Box::new(ClusterPool::new(workers)?)),
+        measure: |bench, workers, trace| bench.on(&ClusterPool::new(workers)?, "cluster", trace),
+    },
+    #[cfg(feature = "mpi")]
+    Engine {
+        name: MPI,
+        measure: super::ranks::measure,
     },
 ];
+
+pub(crate) const MPI: &str = "mpi";
+const RABBITMQ: &str = "rabbitmq";
+
+/// Engines that are in this build only where a native feature can be used.
+pub(crate) const NATIVE_ENGINES: &[(&str, &Native)] = &[(MPI, &MPI_RANKS), (RABBITMQ, &AMQP)];
 
 #[par_core::task(idempotent)]
 fn pi_block(block: u64) -> u64 {
@@ -102,6 +121,7 @@ mod tests {
                 limit: 30,
             },
             numbers: 5000,
+            pairs: 0,
             text: wordcount::find(Some(folder.path())).unwrap(),
         };
         let pool = par_core::SerialPool::new(1).unwrap();

@@ -7,6 +7,7 @@ use crate::Error;
 use indicatif::ProgressBar;
 use par_core::Observer;
 use par_core::observe::ChromeTrace;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -22,8 +23,9 @@ pub(crate) struct Setting {
 }
 
 /// A workload that was timed.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    pub(crate) workload: &'static str,
+    pub(crate) workload: String,
     pub(crate) timing: Timing,
     pub(crate) digest: String,
 }
@@ -39,9 +41,10 @@ impl Setting {
             .observe(Arc::clone(&busy) as Arc<dyn Observer>)
             .then_some(&*busy);
         let one = |workload: &Workload| {
-            let (timing, output) = self.time(workload, runner, engine, busy)?;
+            let run = || (workload.run)(runner, &self.jobs);
+            let (timing, output) = self.time(workload.name, engine, busy, run)?;
             Ok(Measured {
-                workload: workload.name,
+                workload: workload.name.to_owned(),
                 timing,
                 digest: output.digest(),
             })
@@ -55,26 +58,25 @@ impl Setting {
     /// As [`measure`](Self::measure).
     pub(crate) fn time(
         &self,
-        workload: &Workload,
-        runner: &dyn Runner,
+        workload: &str,
         engine: &str,
         busy: Option<&Busy>,
+        run: impl Fn() -> Result<Output, Error>,
     ) -> Result<(Timing, Output), Error> {
-        self.bar.set_message(format!("{} on {engine}", workload.name));
-        let first = (workload.run)(runner, &self.jobs)?;
+        self.bar.set_message(format!("{workload} on {engine}"));
+        let first = run()?;
         self.bar.inc(1);
         let mut seconds = Vec::with_capacity(self.repeats);
         for _ in 0..self.repeats {
             busy.map(Busy::take);
             let started = Instant::now();
-            let output = (workload.run)(runner, &self.jobs)?;
+            let output = run()?;
             let took = started.elapsed().as_secs_f64();
             seconds.push((took, busy.map(|busy| busy.take().as_secs_f64())));
             self.bar.inc(1);
             if output.digest() != first.digest() {
                 return Err(format!(
-                    "{}: two runs gave {} and {}",
-                    workload.name,
+                    "{workload}: two runs gave {} and {}",
                     first.digest(),
                     output.digest()
                 )

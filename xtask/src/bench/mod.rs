@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: the workloads on every engine, beside the serial program, compared to the last bit.
 //!
-//! - [`pi`], [`mandelbrot`], [`wordcount`], [`sum`]: the workloads, as plain functions of an item.
+//! - [`pi`], [`mandelbrot`], [`wordcount`], [`sum`], [`dot`]: the workloads, as plain functions; [`tree`]: the order of adding.
 //! - [`runner`]: what an engine must be able to run, and the serial program.
-//! - [`engines`]: the engines that there are.
+//! - [`engines`]: the engines that there are; [`ranks`]: the one whose workers a launcher starts; [`devices`]: those of `dot`.
 //! - [`measure`]: times and traces; [`busy`]: what the workers did with their time; [`scaling`]: what limits them.
 //! - [`report`]: the rows, the file and the table; [`page`] and [`plot`]: the same for a browser.
 
 mod busy;
+mod devices;
 mod digest;
+mod dot;
 mod engines;
 mod mandelbrot;
 mod measure;
@@ -15,30 +17,30 @@ mod page;
 mod philox;
 mod pi;
 mod plot;
+#[cfg(feature = "mpi")]
+pub(crate) mod ranks;
 mod report;
 mod runner;
 mod scaling;
 mod sum;
+mod tree;
 mod wordcount;
 
-use crate::{Error, command};
-use engines::{ENGINES, Engine};
+use crate::native::NATIVE;
+use crate::{Error, command, setup};
+use engines::{ENGINES, Engine, NATIVE_ENGINES};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Measured, Setting};
 use report::{Machine, Report, Trace};
-use runner::{Jobs, Output, Serial, WORKLOADS, Workload};
+use runner::{Jobs, Output, Runner, Serial, WORKLOADS, Workload};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Smaller workloads and fewer repetitions: seconds instead of minutes
-    #[arg(long)]
-    quick: bool,
-    /// Text for the word count: a file or a folder. Default: sources of the packages that cargo has unpacked
-    #[arg(long, value_name = "PATH")]
-    input: Option<PathBuf>,
+    #[command(flatten)]
+    size: Size,
     /// Engines to measure; all that can run here where none is named
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     engines: Option<Vec<String>>,
@@ -48,6 +50,19 @@ pub(crate) struct Options {
     /// Show the report in the browser
     #[arg(long)]
     open: bool,
+    #[command(flatten)]
+    setup: setup::Options,
+}
+
+/// How much to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Size {
+    /// Smaller workloads and fewer repetitions: seconds instead of minutes
+    #[arg(long)]
+    quick: bool,
+    /// Text for the word count: a file or a folder. Default: sources of the packages that cargo has unpacked
+    #[arg(long, value_name = "PATH")]
+    input: Option<PathBuf>,
 }
 
 /// The workload that is traced: its rows differ most in what they cost.
@@ -60,12 +75,21 @@ const TRACED: &Workload = &WORKLOADS[1];
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = choose_workers(options.workers.as_deref(), cores)?;
-    let engines = choose_engines(options.engines.as_deref())?;
     if cfg!(debug_assertions) {
+        let named = options.engines.as_deref().unwrap_or_default();
+        are_engines(named)?;
+        setup::before(&options.setup)?;
+        can_run(named)?;
         return rerun_optimised();
     }
-    let runs = (1 + engines.len() * workers.len()) * WORKLOADS.len() * (repeats(options) + 1);
-    let setting = setting(options, progress(runs as u64))?;
+    let engines = choose_engines(options.engines.as_deref());
+    let devices = options
+        .engines
+        .as_ref()
+        .is_none_or(|names| names.iter().any(|name| name == devices::NAME));
+    let repeats = options.size.repeats();
+    let runs = (1 + engines.len() * workers.len()) * WORKLOADS.len() * (repeats + 1);
+    let setting = options.size.setting(progress(runs as u64))?;
     println!("{}\n", setting.jobs);
     let folder = command::root().join("target").join("par-bench");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -76,6 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     );
     let bench = Bench {
         setting: &setting,
+        size: &options.size,
         workers: &workers,
         traced: widest(&workers, cores),
         folder: &folder,
@@ -84,6 +109,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     for engine in engines {
         bench.engine(engine, &mut report)?;
     }
+    if devices {
+        devices::measure(&setting, &mut report)?;
+    }
+    report
+        .left_out
+        .extend(NATIVE.iter().filter_map(|native| native.missing()));
     setting.bar.finish_and_clear();
     report.conclude()?;
     let page = report.write(&folder)?;
@@ -95,22 +126,33 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     report.check_digests()
 }
 
-/// Starts this command again as a release build: cargo runs xtask without optimisation.
+/// Starts this command again as a release build, with the native features that can be used here: cargo runs xtask without both.
 fn rerun_optimised() -> Result<(), Error> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "xtask",
-        "--manifest-path",
-    ]);
+    let usable: Vec<_> = NATIVE
+        .iter()
+        .filter(|native| native.missing().is_none())
+        .collect();
+    let features: Vec<_> = usable.iter().map(|native| native.feature).collect();
+    let release = |verb: &str, features: &[&str]| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args([verb, "--release", "--quiet", "--package", "xtask"]);
+        cargo.arg(format!("--features={}", features.join(",")));
+        cargo
+            .arg("--manifest-path")
+            .arg(command::root().join("Cargo.toml"));
+        cargo
+    };
+    // What is installed may still be broken: the engines that need nothing are measured all the same.
+    let features = match command::run(release("build", &features)) {
+        Err(error) if !features.is_empty() => {
+            println!("{error}\nmeasuring without {}", features.join(", "));
+            Vec::new()
+        }
+        _ => features,
+    };
+    let mut cargo = release("run", &features);
     // The working directory stays the caller's, so that a relative --input means what it says.
-    cargo
-        .arg(command::root().join("Cargo.toml"))
-        .arg("--")
-        .args(std::env::args_os().skip(1));
+    cargo.arg("--").args(std::env::args_os().skip(1));
     let status = cargo.status()?;
     // The release build has said what was wrong.
     if status.success() {
@@ -120,20 +162,24 @@ fn rerun_optimised() -> Result<(), Error> {
     }
 }
 
-fn repeats(options: &Options) -> usize {
-    if options.quick { 3 } else { 5 }
-}
-
-fn setting(options: &Options, bar: ProgressBar) -> Result<Setting, Error> {
-    let mut jobs = Jobs::new(options.quick, options.input.as_deref())?;
-    if options.quick && options.input.is_none() {
-        jobs.text.shorten(16 << 20);
+impl Size {
+    fn repeats(&self) -> usize {
+        if self.quick { 3 } else { 5 }
     }
-    Ok(Setting {
-        jobs,
-        repeats: repeats(options),
-        bar,
-    })
+
+    /// # Errors
+    /// There is no text to count words of.
+    fn setting(&self, bar: ProgressBar) -> Result<Setting, Error> {
+        let mut jobs = Jobs::new(self.quick, self.input.as_deref())?;
+        if self.quick && self.input.is_none() {
+            jobs.text.shorten(16 << 20);
+        }
+        Ok(Setting {
+            jobs,
+            repeats: self.repeats(),
+            bar,
+        })
+    }
 }
 
 /// The largest number of workers that have a core each, or else the smallest.
@@ -142,21 +188,38 @@ fn widest(workers: &[usize], cores: usize) -> usize {
     on_cores.or(workers.first()).copied().unwrap_or(1)
 }
 
-fn choose_engines(names: Option<&[String]>) -> Result<Vec<&'static Engine>, Error> {
-    let Some(names) = names else {
-        return Ok(ENGINES.iter().collect());
-    };
-    names
-        .iter()
-        .filter(|name| *name != Serial::NAME)
-        .map(|name| {
-            ENGINES.iter().find(|engine| engine.name == name).ok_or_else(|| {
-                let known = ENGINES.iter().map(|engine| engine.name);
-                let known: Vec<_> = std::iter::once(Serial::NAME).chain(known).collect();
-                format!("unknown engine {name:?}: known are {}", known.join(", ")).into()
-            })
-        })
-        .collect()
+/// The engines of this build that are named; all of it where none is.
+fn choose_engines(names: Option<&[String]>) -> Vec<&'static Engine> {
+    let named = |engine: &&Engine| names.is_none_or(|names| names.iter().any(|name| name == engine.name));
+    ENGINES.iter().filter(named).collect()
+}
+
+/// That every name is one of an engine.
+fn are_engines(names: &[String]) -> Result<(), Error> {
+    let plain = ENGINES.iter().map(|engine| engine.name);
+    let native = NATIVE_ENGINES.iter().map(|(name, _)| *name);
+    let mut known = vec![Serial::NAME, devices::NAME];
+    for name in plain.chain(native) {
+        if !known.contains(&name) {
+            known.push(name);
+        }
+    }
+    match names.iter().find(|name| !known.contains(&&***name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("unknown engine {name:?}: known are {}", known.join(", ")).into()),
+    }
+}
+
+/// That every engine named has what it needs.
+fn can_run(names: &[String]) -> Result<(), Error> {
+    for (name, native) in NATIVE_ENGINES {
+        if names.iter().any(|named| named == name)
+            && let Some(missing) = native.missing()
+        {
+            return Err(format!("engine {name} cannot run here: {missing}").into());
+        }
+    }
+    Ok(())
 }
 
 fn choose_workers(counts: Option<&[usize]>, cores: usize) -> Result<Vec<usize>, Error> {
@@ -177,8 +240,13 @@ fn choose_workers(counts: Option<&[usize]>, cores: usize) -> Result<Vec<usize>, 
 }
 
 /// A run over engines and numbers of workers.
-struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     setting: &'a Setting,
+    #[cfg_attr(
+        not(feature = "mpi"),
+        expect(dead_code, reason = "ranks are told by it what to measure")
+    )]
+    size: &'a Size,
     workers: &'a [usize],
     /// The number of workers that is traced.
     traced: usize,
@@ -188,7 +256,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn serial(&self, report: &mut Report) -> Result<(), Error> {
         for workload in WORKLOADS {
-            let (timing, output) = self.setting.time(workload, &Serial, Serial::NAME, None)?;
+            let run = || (workload.run)(&Serial, &self.setting.jobs);
+            let (timing, output) = self.setting.time(workload.name, Serial::NAME, None, run)?;
             report.add(workload.name, Serial::NAME, 1, &timing, output.digest())?;
             report.results.extend(output.words());
             if let Output::Rows(rows) = &output {
@@ -204,8 +273,7 @@ impl Bench<'_> {
         for &count in self.workers {
             let name = (count == self.traced).then(|| format!("trace-{}.json", engine.name));
             let trace = name.as_ref().map(|name| self.folder.join(name));
-            let measured = self
-                .measure(engine, count, trace.as_deref())
+            let measured = (engine.measure)(self, count, trace.as_deref())
                 .map_err(|error| format!("{} with {count} workers: {error}", engine.name))?;
             for Measured {
                 workload,
@@ -213,7 +281,7 @@ impl Bench<'_> {
                 digest,
             } in measured
             {
-                report.add(workload, engine.name, count, &timing, digest)?;
+                report.add(&workload, engine.name, count, &timing, digest)?;
             }
             report.traces.extend(name.map(|file| Trace {
                 engine: engine.name.to_owned(),
@@ -225,11 +293,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn measure(&self, engine: &Engine, count: usize, trace: Option<&Path>) -> Result<Vec<Measured>, Error> {
-        let runner = (engine.start)(count)?;
-        let measured = self.setting.measure(&*runner, engine.name)?;
+    /// Every workload on a runner, and the trace of one.
+    fn on(&self, runner: &dyn Runner, engine: &str, trace: Option<&Path>) -> Result<Vec<Measured>, Error> {
+        let measured = self.setting.measure(runner, engine)?;
         if let Some(file) = trace {
-            self.setting.trace(TRACED, &*runner, file)?;
+            self.setting.trace(TRACED, runner, file)?;
         }
         Ok(measured)
     }
@@ -243,7 +311,6 @@ fn progress(runs: u64) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
-    use super::runner::Runner;
     use super::*;
 
     #[test]
@@ -260,15 +327,15 @@ mod tests {
 
     #[test]
     fn unknown_engine_names_the_known() {
-        let error = choose_engines(Some(&["abacus".to_owned()]))
-            .err()
-            .unwrap()
-            .to_string();
+        let error = are_engines(&["abacus".to_owned()]).unwrap_err().to_string();
         assert!(
             error.starts_with("unknown engine \"abacus\": known are serial"),
             "{error}"
         );
-        assert!(choose_engines(Some(&["serial".to_owned()])).unwrap().is_empty());
+        are_engines(&["serial", "threads", "mpi", "devices"].map(str::to_owned)).unwrap();
+        can_run(&["serial".to_owned()]).unwrap();
+        assert!(choose_engines(Some(&["serial".to_owned()])).is_empty());
+        assert_eq!(choose_engines(None).len(), ENGINES.len());
     }
 
     /// An engine whose word count is right and whose sum is off by one bit.
@@ -301,12 +368,13 @@ mod tests {
                 limit: 20,
             },
             numbers: 2000,
+            pairs: 3000,
             text: wordcount::find(Some(folder.path())).unwrap(),
         };
         let mut report = Report::new("test".to_owned(), Machine::here(2));
         let engine = Engine {
             name: "broken",
-            start: |_| Ok(Box::new(Broken)),
+            measure: |bench, _, trace| bench.on(&Broken, "broken", trace),
         };
         let setting = Setting {
             jobs,
@@ -315,6 +383,10 @@ mod tests {
         };
         let bench = Bench {
             setting: &setting,
+            size: &Size {
+                quick: true,
+                input: None,
+            },
             workers: &[1, 2],
             traced: 2,
             folder: folder.path(),

@@ -67,6 +67,10 @@ fn agreement(report: &Report) -> Markup {
                 Err(error) => pre class="bad" { (error) },
             }
             ul { @for line in &report.results { li { (line) } } }
+            @if !report.left_out.is_empty() {
+                h3 { "Not measured" }
+                ul { @for line in &report.left_out { li { (line) } } }
+            }
         }
     }
 }
@@ -80,7 +84,14 @@ fn section(report: &Report, workload: &str, engines: &[&str]) -> Result<Markup, 
         .filter(|(_, engine)| rows().any(|row| row.engine == **engine))
         .collect();
     let mut plots = Vec::new();
+    // A device has the units that it has: there is nothing to plot over.
+    let scales = here
+        .iter()
+        .any(|(_, engine)| rows().filter(|row| row.engine == ***engine).count() > 1);
     for quantity in [Quantity::Speedup, Quantity::Efficiency] {
+        if !scales {
+            break;
+        }
         plots.push((quantity, plot::plot(report, engines, workload, quantity)?));
     }
     let limits = || {
@@ -101,15 +112,17 @@ fn section(report: &Report, workload: &str, engines: &[&str]) -> Result<Markup, 
                     }
                 }
             }
-            p class="legend" {
-                @for (place, engine) in here {
-                    span { i style={ "background:" (plot::css(place)) } {} (engine) }
+            @if scales {
+                p class="legend" {
+                    @for (place, engine) in here {
+                        span { i style={ "background:" (plot::css(place)) } {} (engine) }
+                    }
+                    span { "dots: measured; lines: Amdahl's law fitted; dashes: universal scalability law fitted; dots in grey: ideal" }
                 }
-                span { "dots: measured; lines: Amdahl's law fitted; dashes: universal scalability law fitted; dots in grey: ideal" }
-            }
-            div class="wide" { (fits(limits())) }
-            p class="legend" {
-                "Fitted to the counts of workers that have a core each: Amdahl's law needs one above 1, the universal scalability law two."
+                div class="wide" { (fits(limits())) }
+                p class="legend" {
+                    "Fitted to the counts of workers that have a core each: Amdahl's law needs one above 1, the universal scalability law two."
+                }
             }
             h3 { "What limits it" }
             ul { @for scaling in limits() { li { b { (scaling.engine) } ": " (scaling.verdict) } } }

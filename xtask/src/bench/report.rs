@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 /// Times of the repetitions of one workload on one engine, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Timing {
     pub(crate) median: f64,
     pub(crate) minimum: f64,
@@ -109,6 +109,8 @@ pub(crate) struct Report {
     pub(crate) scaling: Vec<Scaling>,
     /// For each engine: the file, beside this one, that has the trace of one run.
     pub(crate) traces: Vec<Trace>,
+    /// What was not measured, and what would change that.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// A trace in Chrome's format.
@@ -129,6 +131,7 @@ impl Report {
             rows: Vec::new(),
             scaling: Vec::new(),
             traces: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -245,7 +248,7 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}\n\n", self.machine);
         text += &format!(
-            "{:<11} {:<10} {:>7} {:>10} {:>10} {:>8} {:>10} {:>10}  {}\n",
+            "{:<11} {:<11} {:>7} {:>10} {:>10} {:>8} {:>10} {:>10}  {}\n",
             "workload",
             "engine",
             "workers",
@@ -258,7 +261,7 @@ impl Report {
         );
         for row in &self.rows {
             text += &format!(
-                "{:<11} {:<10} {:>7} {:>10.4} {:>10.4} {:>8.2} {:>10.2} {:>10}  {}\n",
+                "{:<11} {:<11} {:>7} {:>10.4} {:>10.4} {:>8.2} {:>10.2} {:>10}  {}\n",
                 row.workload,
                 row.engine,
                 row.workers,
@@ -280,6 +283,9 @@ impl Report {
         } in &self.scaling
         {
             text += &format!("{workload} on {engine}: {verdict}\n");
+        }
+        for left_out in &self.left_out {
+            text += &format!("not measured: {left_out}\n");
         }
         text
     }

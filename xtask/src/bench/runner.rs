@@ -2,7 +2,7 @@
 
 use super::mandelbrot::{self, View};
 use super::wordcount::{self, Counts, Input};
-use super::{pi, sum};
+use super::{dot, pi, sum};
 use crate::Error;
 use par_core::Observer;
 use std::fmt;
@@ -61,6 +61,8 @@ pub(crate) struct Jobs {
     pub(crate) view: View,
     /// Numbers of `sum`.
     pub(crate) numbers: u64,
+    /// Pairs of `dot`.
+    pub(crate) pairs: usize,
     /// Files of `wordcount`.
     pub(crate) text: Input,
 }
@@ -79,6 +81,7 @@ impl Jobs {
                     limit: 500,
                 },
                 numbers: 1_000_000,
+                pairs: 1 << 20,
                 text,
             }
         } else {
@@ -90,6 +93,7 @@ impl Jobs {
                     limit: 1000,
                 },
                 numbers: 10_000_000,
+                pairs: 1 << 24,
                 text,
             }
         })
@@ -123,7 +127,8 @@ impl fmt::Display for Jobs {
         for reason in left_out {
             writeln!(f, "  left out: {reason}")?;
         }
-        write!(f, "sum: {} numbers", self.numbers)
+        writeln!(f, "sum: {} numbers", self.numbers)?;
+        write!(f, "dot: {} pairs of numbers, on devices", self.pairs)
     }
 }
 
@@ -163,6 +168,7 @@ pub(crate) enum Output {
     Rows(Vec<Vec<u32>>),
     Words(Counts),
     Sum(f64),
+    Dot(f32),
 }
 
 impl Output {
@@ -173,6 +179,7 @@ impl Output {
             Self::Rows(rows) => mandelbrot::digest(rows),
             Self::Words(counts) => counts.digest(),
             Self::Sum(sum) => sum::digest(*sum),
+            Self::Dot(dot) => dot::digest(*dot),
         }
     }
 
@@ -209,6 +216,7 @@ impl Output {
                 lines
             }
             Self::Sum(sum) => vec![format!("sum {sum:?}")],
+            Self::Dot(dot) => vec![format!("dot product {dot:?}")],
         }
     }
 }

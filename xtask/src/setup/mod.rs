@@ -1,14 +1,17 @@
 //! `cargo xtask setup`: says what is installed and what is missing, and installs it where it can.
 
-mod needs;
+mod declined;
+pub(crate) mod needs;
 
 use crate::{Error, command};
-use needs::{Install, NEEDS, Need, in_path};
+use declined::Declined;
+use needs::{Install, NEEDS, Need, in_path, is_root};
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::Command;
 
 /// How to set up.
 #[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)] // Part of the options of other commands as well.
 pub(crate) struct Options {
     /// Install what is missing without asking; CI=true in the environment means the same
     #[arg(long)]
@@ -26,7 +29,59 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             None => tell(need),
         }
     }
-    settle(options)
+    let missing = missing();
+    let everything: Vec<_> = missing
+        .iter()
+        .copied()
+        .filter(|need| need.by_packages())
+        .collect();
+    decline_or_not(&everything, offer(options, &everything)?)?;
+    conclude()
+}
+
+/// The set-up before `bench` and `test`: as [`run`], but it says only what is missing, and asks for each thing once: what was
+/// declined is offered again by `cargo xtask setup` alone.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn before(options: &Options) -> Result<(), Error> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    missing.iter().for_each(|need| tell(need));
+    let declined = Declined::of(&command::target());
+    let new: Vec<_> = missing
+        .into_iter()
+        .filter(|need| need.by_packages() && (options.agrees() || !declined.has(need.name)))
+        .collect();
+    decline_or_not(&new, offer(options, &new)?)?;
+    conclude()
+}
+
+/// Remembers what was declined.
+fn decline_or_not(needs: &[&Need], offer: Offer) -> Result<(), Error> {
+    if offer == Offer::Declined {
+        Declined::of(&command::target()).add(needs.iter().map(|need| need.name))?;
+    }
+    Ok(())
+}
+
+impl Options {
+    /// Whether nobody is to be asked.
+    fn agrees(self) -> bool {
+        self.yes || std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
+    }
+}
+
+/// What became of an offer.
+#[derive(Debug, PartialEq)]
+enum Offer {
+    /// There was nothing to offer, nobody to ask, or no package manager that this program knows.
+    NotMade,
+    Declined,
+    /// Also where the package manager failed: it has said why.
+    Agreed,
 }
 
 fn tell(need: &Need) {
@@ -42,21 +97,34 @@ fn missing() -> Vec<&'static Need> {
     NEEDS.iter().copied().filter(|need| !need.met()).collect()
 }
 
-/// Installs what a package manager has, if the user agrees; only what the default features need is an error where it stays
-/// missing.
-fn settle(options: &Options) -> Result<(), Error> {
-    let packages: Vec<_> = missing()
-        .into_iter()
-        .filter(|need| matches!(need.install, Install::Packages { .. }))
-        .collect();
-    if !packages.is_empty() && in_path("apt-get").is_some() {
-        // A machine without a network can still do all that needs no more than it has.
-        if agrees(options, &packages)?
-            && let Err(error) = install(&packages)
-        {
-            println!("not installed: {error}");
+/// Installs what a package manager has, if the user agrees.
+fn offer(options: &Options, needs: &[&Need]) -> Result<Offer, Error> {
+    if needs.is_empty() || in_path("apt-get").is_none() {
+        return Ok(Offer::NotMade);
+    }
+    if !options.agrees() {
+        let mut input = std::io::stdin().lock();
+        if !input.is_terminal() || !std::io::stdout().is_terminal() {
+            return Ok(Offer::NotMade);
+        }
+        let names: Vec<_> = needs.iter().map(|need| need.name).collect();
+        print!("Install {} with apt-get now? [y/N] ", names.join(", "));
+        std::io::stdout().flush()?;
+        let mut answer = String::new();
+        input.read_line(&mut answer)?;
+        if !["y", "yes"].contains(&&*answer.trim().to_lowercase()) {
+            return Ok(Offer::Declined);
         }
     }
+    // A machine without a network can still do all that needs no more than it has.
+    if let Err(error) = install(needs) {
+        println!("not installed: {error}");
+    }
+    Ok(Offer::Agreed)
+}
+
+/// Says what is missing in the end; only what the default features need is an error.
+fn conclude() -> Result<(), Error> {
     let missing = missing();
     let names = |required: bool| -> Vec<_> {
         let these = missing.iter().filter(|need| need.required == required);
@@ -75,23 +143,6 @@ fn settle(options: &Options) -> Result<(), Error> {
         );
     }
     Ok(())
-}
-
-/// Whether to install: by option or environment, or by what the user answers on a terminal. Elsewhere nobody can be asked.
-fn agrees(options: &Options, needs: &[&Need]) -> Result<bool, Error> {
-    if options.yes || std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1") {
-        return Ok(true);
-    }
-    let mut input = std::io::stdin().lock();
-    if !input.is_terminal() || !std::io::stdout().is_terminal() {
-        return Ok(false);
-    }
-    let names: Vec<_> = needs.iter().map(|need| need.name).collect();
-    print!("Install {} with apt-get now? [y/N] ", names.join(", "));
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    input.read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&&*answer.trim().to_lowercase()))
 }
 
 /// As root, or through sudo, which asks for the password where it needs one.
@@ -133,11 +184,6 @@ fn script(needs: &[&Need]) -> String {
     )
 }
 
-/// Whether this process may do everything.
-fn is_root() -> bool {
-    needs::version(&["id", "-u"]).is_some_and(|id| id == "0")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn who_said_yes_is_not_asked() {
-        assert!(agrees(&Options { yes: true }, &[&needs::MPI]).unwrap());
+    fn who_said_yes_is_not_asked_and_nothing_is_not_offered() {
+        assert!(Options { yes: true }.agrees());
+        assert_eq!(offer(&Options { yes: true }, &[]).unwrap(), Offer::NotMade);
     }
 }

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A program or library that the workspace needs, or uses where it is installed.
-pub(super) struct Need {
-    pub(super) name: &'static str,
-    pub(super) why: &'static str,
+pub(crate) struct Need {
+    pub(crate) name: &'static str,
+    pub(crate) why: &'static str,
     /// Whether the default features cannot do without it.
-    pub(super) required: bool,
+    pub(crate) required: bool,
     /// Version or place of what is installed.
-    pub(super) probe: fn() -> Option<String>,
-    pub(super) install: Install,
+    pub(crate) probe: fn() -> Option<String>,
+    pub(crate) install: Install,
 }
 
 /// What installs something.
-pub(super) enum Install {
+pub(crate) enum Install {
     /// A command that the user runs.
     Command(&'static str),
     /// Packages of the system, by package manager.
@@ -26,9 +26,9 @@ pub(super) enum Install {
     },
 }
 
-pub(super) static MPI: Need = Need {
+pub(crate) static MPI: Need = Need {
     name: "MPI",
-    why: "for ranks as processes, which par-mpi will get",
+    why: "for ranks as processes: feature `mpi` of par-mpi",
     required: false,
     probe: || version(&["mpicc", "--version"]).and_then(|_| version(&["mpiexec", "--version"])),
     install: Install::Packages {
@@ -38,11 +38,11 @@ pub(super) static MPI: Need = Need {
     },
 };
 
-pub(super) static LIBCLANG: Need = Need {
+pub(crate) static LIBCLANG: Need = Need {
     name: "libclang",
-    why: "for the bindings to MPI",
+    why: "builds the bindings to MPI",
     required: false,
-    probe: || library("libclang"),
+    probe: libclang,
     install: Install::Packages {
         apt: &["libclang-dev"],
         dnf: &["clang-devel"],
@@ -50,9 +50,9 @@ pub(super) static LIBCLANG: Need = Need {
     },
 };
 
-pub(super) static OPENCL: Need = Need {
+pub(crate) static OPENCL: Need = Need {
     name: "OpenCL",
-    why: "for devices, which par-gpu will get",
+    why: "for devices: feature `opencl` of par-gpu",
     required: false,
     probe: opencl,
     install: Install::Packages {
@@ -62,9 +62,9 @@ pub(super) static OPENCL: Need = Need {
     },
 };
 
-pub(super) static RABBITMQ: Need = Need {
+pub(crate) static RABBITMQ: Need = Need {
     name: "RabbitMQ",
-    why: "for a second broker, which par-dist will get",
+    why: "for a broker on the network: feature `amqp` of par-dist",
     required: false,
     probe: rabbitmq,
     install: Install::Packages {
@@ -75,7 +75,7 @@ pub(super) static RABBITMQ: Need = Need {
 };
 
 /// Everything, in the order in which it is told.
-pub(super) static NEEDS: &[&Need] = &[
+pub(crate) static NEEDS: &[&Need] = &[
     &Need {
         name: "Rust compiler",
         why: "builds everything",
@@ -126,18 +126,23 @@ pub(super) static NEEDS: &[&Need] = &[
 ];
 
 impl Need {
+    /// Whether the packages of a system have it.
+    pub(crate) fn by_packages(&self) -> bool {
+        matches!(self.install, Install::Packages { .. })
+    }
+
     /// Whether it is installed.
-    pub(super) fn met(&self) -> bool {
+    pub(crate) fn met(&self) -> bool {
         (self.probe)().is_some()
     }
 
     /// The exact command that installs it on this machine.
-    pub(super) fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         let (apt, dnf, brew) = match &self.install {
             Install::Command(command) => return (*command).to_owned(),
             Install::Packages { apt, dnf, brew } => (apt, dnf, brew),
         };
-        let sudo = if super::is_root() { "" } else { "sudo " };
+        let sudo = if is_root() { "" } else { "sudo " };
         if in_path("apt-get").is_some() {
             format!(
                 "{sudo}apt-get install -y --no-install-recommends {}",
@@ -153,8 +158,13 @@ impl Need {
     }
 }
 
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
+    version(&["id", "-u"]).is_some_and(|id| id == "0")
+}
+
 /// First line that the program prints about itself; None where it does not run.
-pub(super) fn version(probe: &[&str]) -> Option<String> {
+pub(crate) fn version(probe: &[&str]) -> Option<String> {
     let (program, args) = probe.split_first()?;
     let output = Command::new(program).args(args).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -165,37 +175,41 @@ pub(super) fn version(probe: &[&str]) -> Option<String> {
 }
 
 /// Where a program is, by the search path.
-pub(super) fn in_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
 
-/// A shared library whose name starts so, where systems keep them.
-fn library(stem: &str) -> Option<String> {
-    let mut folders: Vec<PathBuf> = std::env::var_os("LIBCLANG_PATH")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
+/// Folders where systems keep shared libraries.
+fn library_folders() -> Vec<PathBuf> {
     let architecture = std::env::consts::ARCH;
-    for folder in [
+    [
         &*format!("/usr/lib/{architecture}-linux-gnu"),
         "/usr/lib64",
         "/usr/lib",
         "/usr/local/lib",
         "/opt/homebrew/opt/llvm/lib",
-    ] {
-        folders.push(folder.into());
-    }
+    ]
+    .map(PathBuf::from)
+    .into()
+}
+
+/// The library that generates bindings, in any version. libclang-cpp.so is another library.
+fn libclang() -> Option<String> {
+    let mut folders: Vec<_> = std::env::var_os("LIBCLANG_PATH")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    folders.extend(library_folders());
     // Debian keeps each LLVM in a folder of its own.
     folders.extend(entries(Path::new("/usr/lib")).filter_map(|folder| {
         let name = folder.file_name()?.to_string_lossy().into_owned();
         name.starts_with("llvm").then(|| folder.join("lib"))
     }));
-    // libclang-14.so.1 is one; libclang-cpp.so.14 is another library.
     let is_it = |file: &PathBuf| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let rest = name.strip_prefix(stem).unwrap_or_default();
+        let rest = name.strip_prefix("libclang").unwrap_or_default();
         let rest = rest.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit());
         rest.starts_with(".so") || rest.starts_with(".dylib")
     };
@@ -203,7 +217,7 @@ fn library(stem: &str) -> Option<String> {
     Some(file.display().to_string())
 }
 
-/// The loader and at least one driver.
+/// The loader, in the form that programs are linked with, and at least one driver.
 fn opencl() -> Option<String> {
     if cfg!(target_os = "macos") {
         return Some("part of the system".to_owned());
@@ -213,8 +227,12 @@ fn opencl() -> Option<String> {
         .filter(|file| file.extension().is_some_and(|end| end == "icd"))
         .filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned()))
         .collect();
-    let loader = library("libOpenCL")?;
-    (!drivers.is_empty()).then(|| format!("{loader} with {}", drivers.join(", ")))
+    let folders = library_folders();
+    let loader = folders
+        .iter()
+        .map(|folder| folder.join("libOpenCL.so"))
+        .find(|file| file.exists())?;
+    (!drivers.is_empty()).then(|| format!("{} with {}", loader.display(), drivers.join(", ")))
 }
 
 /// The server's own start script: the one in the search path may switch to another user.
@@ -248,7 +266,6 @@ mod tests {
         assert_eq!(version(&["rustc", "--no-such-option"]), None);
         assert_eq!(version(&[]), None);
         assert!(in_path("cargo").is_some() && in_path("no-such-program-at-all").is_none());
-        assert!(library("libc").is_some() && library("libno-such-library").is_none());
     }
 
     #[test]

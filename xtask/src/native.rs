@@ -1,0 +1,109 @@
+//! Features that need what a plain machine lacks: what each needs, and what `cargo xtask test` runs of it.
+
+use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, RABBITMQ};
+
+/// A feature of a crate that builds and runs only where something native is installed.
+pub(crate) struct Native {
+    pub(crate) package: &'static str,
+    pub(crate) feature: &'static str,
+    needs: &'static [&'static Need],
+    /// Arguments of `cargo test` that name what the feature adds; its crate's other tests have run without it.
+    pub(crate) tests: &'static [&'static str],
+}
+
+pub(crate) static MPI_RANKS: Native = Native {
+    package: "par-mpi",
+    feature: "mpi",
+    needs: &[&MPI, &LIBCLANG],
+    tests: &["--tests"],
+};
+
+pub(crate) static AMQP: Native = Native {
+    package: "par-dist",
+    feature: "amqp",
+    needs: &[&RABBITMQ],
+    tests: &["--tests"],
+};
+
+pub(crate) static OPENCL_DEVICES: Native = Native {
+    package: "par-gpu",
+    feature: "opencl",
+    needs: &[&OPENCL],
+    tests: &["--tests"],
+};
+
+/// All of them, in the order in which they are tested.
+pub(crate) static NATIVE: [&Native; 3] = [&MPI_RANKS, &AMQP, &OPENCL_DEVICES];
+
+impl Native {
+    /// Why the feature cannot be used here, with the command that changes it; nothing where it can.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let missing: Vec<_> = self.needs.iter().filter(|need| !need.met()).collect();
+        let names: Vec<_> = missing.iter().map(|need| need.name).collect();
+        let commands: Vec<_> = missing.iter().map(|need| need.command()).collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "{}/{} needs {}: {}",
+                self.package,
+                self.feature,
+                names.join(" and "),
+                commands.join(" && ")
+            )
+        })
+    }
+
+    /// As cargo takes it in a workspace: the crate's name and the feature's.
+    pub(crate) fn qualified(&self) -> String {
+        format!("{}/{}", self.package, self.feature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::needs::Install;
+
+    static NOTHING: Need = Need {
+        name: "a program that is nowhere",
+        why: "for nothing",
+        required: false,
+        probe: || None,
+        install: Install::Command("install nothing"),
+    };
+
+    static NEEDS_NOTHING: [&Need; 1] = [&NOTHING];
+
+    #[test]
+    fn what_is_missing_is_named_with_its_command() {
+        let native = Native {
+            package: "par-x",
+            feature: "y",
+            needs: &NEEDS_NOTHING,
+            tests: &[],
+        };
+        assert_eq!(
+            native.missing().as_deref(),
+            Some("par-x/y needs a program that is nowhere: install nothing")
+        );
+        assert_eq!(native.qualified(), "par-x/y");
+        let free = Native { needs: &[], ..native };
+        assert_eq!(free.missing(), None);
+    }
+
+    #[test]
+    fn every_feature_is_declared_by_its_crate() {
+        for native in NATIVE {
+            let manifest = crate::command::root()
+                .join("crates")
+                .join(native.package)
+                .join("Cargo.toml");
+            let manifest: toml_edit::DocumentMut =
+                std::fs::read_to_string(manifest).unwrap().parse().unwrap();
+            assert!(
+                manifest["features"].get(native.feature).is_some(),
+                "{}",
+                native.qualified()
+            );
+        }
+    }
+}
