@@ -7,6 +7,7 @@ mod fold;
 mod map;
 mod scope;
 mod stream;
+mod waits;
 
 pub use borrowed::{BorrowScope, SliceError};
 pub use builder::Builder;
@@ -280,8 +281,7 @@ impl<E: ?Sized + Engine> Pool<E> {
                 reason: Refused::Unfit(error),
             });
         }
-        let spec = Spec::new(K::NAME, K::IDEMPOTENT, &self.plan, self.engine.observers());
-        let job = Job::new(spec, 1, Schedule::single(), SingleBody::new(kernel, input));
+        let job = self.unchecked_single(kernel, input);
         let plain: Arc<Job> = Arc::clone(&job) as Arc<Job<dyn Body>>;
         if let Err(reason) = self.hand_over(&plain, room) {
             return match job.body.take_input() {
@@ -299,9 +299,26 @@ impl<E: ?Sized + Engine> Pool<E> {
         ))
     }
 
+    fn unchecked_single<K: Kernel>(&self, kernel: K, input: K::In) -> Arc<Job<SingleBody<K>>> {
+        Job::new(
+            self.spec::<K>(),
+            1,
+            Schedule::single(),
+            SingleBody::new(kernel, input),
+        )
+    }
+
+    /// A job of one part.
+    fn single<K: Kernel>(&self, kernel: K, input: K::In) -> Result<Arc<Job<SingleBody<K>>>, TaskError> {
+        self.plan.check()?;
+        Ok(self.unchecked_single(kernel, input))
+    }
+
     fn hand_over(&self, job: &Arc<Job>, room: Room) -> Result<(), Refused> {
+        self.announce(job);
         if let Room::Wait | Room::Until(_) = room
             && let Err(error) = crate::context::may_block()
+            && !crate::context::is_worker_of(&self.erased)
         {
             // In async code a full queue must not stop the runtime.
             return self
@@ -312,6 +329,11 @@ impl<E: ?Sized + Engine> Pool<E> {
                     other => other,
                 });
         }
+        self.engine.submit(Arc::clone(job), room)
+    }
+
+    /// Tells the clock and those who watch of a job that is about to be handed over.
+    fn announce(&self, job: &Arc<Job>) {
         timer::watch(job, &self.erased);
         let observers = self.engine.observers();
         observers.emit(|| Event::Submitted {
@@ -319,7 +341,6 @@ impl<E: ?Sized + Engine> Pool<E> {
             name: job.name(),
             parts: job.parts(),
         });
-        self.engine.submit(Arc::clone(job), room)
     }
 
     /// Starts a job of many parts; a refusal ends its parts with the reason.
@@ -342,7 +363,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     }
 
     fn spec<K: Kernel>(&self) -> Spec {
-        Spec::new(K::NAME, K::IDEMPOTENT, &self.plan, self.engine.observers())
+        Spec::of::<K>(&self.plan, self.engine.observers())
     }
 }
 

@@ -5,8 +5,10 @@ use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
 use crate::panics;
 use crate::remote::{self, Call, Part};
+use crate::run_async::{Running, poll_kernel};
 use parking_lot::Mutex;
 use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 /// Where a handle finds the outcome, whatever the kernel was.
 pub(crate) trait Outcome<O>: Body {
@@ -39,11 +41,16 @@ impl<K: Kernel> SingleBody<K> {
 
     fn end(&self, outcome: Result<K::Out, TaskError>) {
         let input = self.input.lock().take();
+        self.end_begun(outcome);
+        drop(input);
+    }
+
+    /// As `end`, where the input was taken before.
+    fn end_begun(&self, outcome: Result<K::Out, TaskError>) {
         if let Err(error) = &outcome {
             *self.failure.lock() = Some(error.clone());
         }
         *self.outcome.lock() = Some(outcome);
-        drop(input);
     }
 }
 
@@ -51,8 +58,23 @@ impl<K: Kernel> Body for SingleBody<K> {
     fn run(&self, _: Range<usize>) {
         let input = self.input.lock().take();
         if let Some(input) = input {
-            self.end(panics::catch(|| self.kernel.call(input)).and_then(|outcome| outcome));
+            self.end_begun(panics::catch(|| self.kernel.call(input)).and_then(|outcome| outcome));
         }
+    }
+
+    fn poll_part(&self, _: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
+        let input = match running {
+            None => self.input.lock().take(),
+            Some(_) => None,
+        };
+        if running.is_none() && input.is_none() {
+            // Its outcome is there already.
+            return Poll::Ready(());
+        }
+        let first = || input.expect("the first poll has the input");
+        let outcome = ready!(poll_kernel(&self.kernel, running, first, cx));
+        self.end_begun(outcome);
+        Poll::Ready(())
     }
 
     fn call(&self, same_program: bool) -> Result<Call, TaskError> {

@@ -7,7 +7,7 @@ use crate::body::stream::{Arrivals, StreamBody};
 use crate::context;
 use crate::engine::Engine;
 use crate::error::TaskError;
-use crate::handle::{Blocking, look_again};
+use crate::handle::{Blocking, look_again, may_block};
 use crate::job::{Body, Job};
 use crate::kernel::OfTask;
 use crate::plan::Claimant;
@@ -155,7 +155,7 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
             return Some(arrived);
         }
         let engine = &self.running.pool.erased;
-        if let Err(error) = context::may_block() {
+        if let Err(error) = may_block(&**engine) {
             // Ends the stream: a second call would find the same.
             self.ahead = 0;
             return Some((self.next, Err(error)));
@@ -191,7 +191,12 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
         let mut open = jobs
             .map(|(_, job)| Arc::clone(job) as Arc<Job<dyn Body>>)
             .filter(|job| !job.is_done());
-        match open.clone().find_map(|job| job.claim(Claimant::Any)) {
+        let claims = |job: &Arc<Job>| job.unclaimed() > 0 && engine.expedite(job);
+        match open
+            .clone()
+            .filter(claims)
+            .find_map(|job| job.claim(Claimant::Any))
+        {
             Some(claim) => {
                 engine.run_inline(claim);
                 true
