@@ -30,6 +30,10 @@ pub use par_core;
 // The whole trait layer: who depends on this crate alone needs no other. The waits below replace the blocking ones of that name.
 pub use par_core::*;
 
+mod pool;
+
+pub use pool::{AsyncEngine, AsyncOptions, AsyncPool, OnRuntime};
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
