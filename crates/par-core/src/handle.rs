@@ -131,7 +131,7 @@ impl<O: 'static> Handle<O> {
     }
 
     fn outcome(&self) -> Result<O, TaskError> {
-        if let Some(error) = self.job.core.ended_early.lock().clone() {
+        if let Some(error) = self.job.early_end() {
             return Err(error);
         }
         self.job
@@ -208,13 +208,14 @@ impl Drop for Done<'_> {
 
 impl<O: 'static> Drop for Handle<O> {
     fn drop(&mut self) {
+        // Whoever turns it on takes the wakers with it.
+        if self.job.is_done() {
+            return;
+        }
         if let Some(key) = self.waker {
             self.job.core.completion.unregister(key);
         }
         // Somebody should hear of a panic that no one will ask for.
-        if self.job.is_done() {
-            return;
-        }
         let name = self.job.name();
         let weak = Arc::downgrade(&self.job);
         self.job.core.completion.on_done(Box::new(move || {

@@ -99,8 +99,8 @@ pub(crate) struct Core {
     left: AtomicUsize,
     cancelled: AtomicBool,
     pub(crate) sleepers: Sleepers,
-    /// Set where the job was ended early; its waiters report this instead of values.
-    pub(crate) ended_early: parking_lot::Mutex<Option<TaskError>>,
+    /// What an early end is told as; it counts once the completion says that there was one.
+    ended_early: parking_lot::Mutex<Option<TaskError>>,
     pub(crate) completion: Completion,
     observers: Observers,
     /// Where its log lines go if nobody watches its pool: back with the reply of the task that made it.
@@ -250,8 +250,15 @@ impl<B: ?Sized + Body> Job<B> {
 
     /// Why the job failed, if it did so far.
     pub(crate) fn failure(&self) -> Option<TaskError> {
-        let early = self.core.ended_early.lock().clone();
-        early.or_else(|| self.body.failure())
+        self.early_end().or_else(|| self.body.failure())
+    }
+
+    /// What the waiters of a job that was ended early report instead of values.
+    pub(crate) fn early_end(&self) -> Option<TaskError> {
+        if !self.core.completion.is_early() {
+            return None;
+        }
+        self.core.ended_early.lock().clone()
     }
 
     pub(crate) fn lines(&self) -> Option<&Arc<Lines>> {
@@ -313,14 +320,10 @@ impl<B: ?Sized + Body> Job<B> {
             return self.cancel();
         }
         self.core.cancelled.store(true, Ordering::Relaxed);
-        {
-            let mut early = self.core.ended_early.lock();
-            if early.is_some() || self.is_done() {
-                return;
-            }
-            *early = Some(error.clone());
+        if !self.turn_early(error.clone()) {
+            return;
         }
-        self.core.completion.complete();
+        self.core.completion.wake();
         self.body.ended_early(&error);
         // Nobody may start what is left; its results would not be read.
         self.fail_unclaimed(&error);
@@ -342,24 +345,39 @@ impl<B: ?Sized + Body> Job<B> {
         }
     }
 
-    /// Makes the job done, under the lock of `ended_early`, so that it has one end; whether it was not before.
+    /// Makes the job done; whether it was not before.
     fn turn_done(&self) -> bool {
-        let mut end = self.core.ended_early.lock();
         // A task that sees its deadline before the clock does gives up as cancelled: it was late all the same.
         let late = self.past_deadline() && !self.core.cancelled.load(Ordering::Relaxed);
-        if late && end.is_none() && !self.is_done() {
-            *end = Some(self.timed_out());
+        if late {
+            return self.turn_early(self.timed_out());
         }
         self.core.completion.turn_on()
+    }
+
+    /// Makes the job done with that error; whether it was not before.
+    fn turn_early(&self, error: TaskError) -> bool {
+        let mut end = self.core.ended_early.lock();
+        if self.is_done() {
+            return false;
+        }
+        // The error is there before anybody can look for it. Should the job come to its own end first, nobody will.
+        *end = Some(error);
+        self.core.completion.turn_on_early()
     }
 }
 
 impl Job {
     /// Claims the next range of parts for `who`; nothing when there is none left for it.
     pub fn claim(self: &Arc<Self>, who: Claimant) -> Option<Claim> {
+        Arc::clone(self).into_claim(who)
+    }
+
+    /// As [`claim`](Job::claim), for who needs the job itself no more.
+    pub fn into_claim(self: Arc<Self>, who: Claimant) -> Option<Claim> {
         let range = self.next_range(who)?;
         Some(Claim {
-            job: Arc::clone(self),
+            job: self,
             range,
             attempts: 0,
             begun: false,
@@ -390,7 +408,9 @@ impl Job {
 impl<B: ?Sized + Body> Drop for Job<B> {
     fn drop(&mut self) {
         // An engine let go of a job that it had not finished. Ending the rest drops its inputs.
-        self.fail_unclaimed(&TaskError::Cancelled);
+        if self.unclaimed() > 0 {
+            self.fail_unclaimed(&TaskError::Cancelled);
+        }
     }
 }
 

@@ -283,7 +283,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         }
         let job = self.unchecked_single(kernel, input);
         let plain: Arc<Job> = Arc::clone(&job) as Arc<Job<dyn Body>>;
-        if let Err(reason) = self.hand_over(&plain, room) {
+        if let Err(reason) = self.hand_over(plain, room) {
             return match job.body.take_input() {
                 Some(input) => Err(TrySubmitError { input, reason }),
                 // The engine took it after all, and refused too late: the handle says how it ended.
@@ -314,8 +314,8 @@ impl<E: ?Sized + Engine> Pool<E> {
         Ok(self.unchecked_single(kernel, input))
     }
 
-    fn hand_over(&self, job: &Arc<Job>, room: Room) -> Result<(), Refused> {
-        self.announce(job);
+    fn hand_over(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
+        self.announce(&job);
         if let Room::Wait | Room::Until(_) = room
             && let Err(error) = crate::context::may_block()
             && !crate::context::is_worker_of(&self.erased)
@@ -323,13 +323,13 @@ impl<E: ?Sized + Engine> Pool<E> {
             // In async code a full queue must not stop the runtime.
             return self
                 .engine
-                .submit(Arc::clone(job), Room::Now)
+                .submit(job, Room::Now)
                 .map_err(|refused| match refused {
                     Refused::Full => Refused::Unfit(error),
                     other => other,
                 });
         }
-        self.engine.submit(Arc::clone(job), room)
+        self.engine.submit(job, room)
     }
 
     /// Tells the clock and those who watch of a job that is about to be handed over.
@@ -346,7 +346,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     /// Starts a job of many parts; a refusal ends its parts with the reason.
     fn start(&self, job: &Arc<Job>) {
         if job.parts() > 0
-            && let Err(refused) = self.hand_over(job, Room::Wait)
+            && let Err(refused) = self.hand_over(Arc::clone(job), Room::Wait)
         {
             job.fail_unclaimed(&refused.into());
         }

@@ -72,7 +72,7 @@ impl<E: ?Sized + Engine> Pool<E> {
             let at = |error| MapError { index: *first, error };
             let plain = Arc::clone(job) as Arc<Job<dyn Body>>;
             wait.for_job(&plain, &self.erased).await.map_err(at)?;
-            if let Some(error) = job.core.ended_early.lock().clone() {
+            if let Some(error) = job.early_end() {
                 return Err(at(error));
             }
             let values = job.body.take()?;

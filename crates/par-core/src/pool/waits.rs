@@ -154,7 +154,7 @@ impl<E: ?Sized + Engine> Pool<E> {
             return;
         }
         let taken = match wait {
-            Wait::Block => self.hand_over(job, Room::Wait),
+            Wait::Block => self.hand_over(Arc::clone(job), Room::Wait),
             Wait::Await => self.hand_over_async(job).await,
         };
         if let Err(refused) = taken {
