@@ -8,6 +8,7 @@ use par_core::{Claimant, Event, StartError, TaskError, Token, push_token};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak, mpsc};
+use std::task::Waker;
 use std::thread::Builder;
 
 /// What a thread is running parts of, outermost first, for a shutdown that raises their tokens.
@@ -212,11 +213,12 @@ impl Inner {
             let removed = at.and_then(|at| queue.remove(at));
             if removed.is_some() {
                 self.made_room(&state);
-                self.look_at_end(&state);
             }
-            removed
+            (removed, self.look_at_end(&mut state))
         };
-        drop(removed);
+        let (job, wakers) = removed;
+        drop(job);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Runs a claim on this thread, which may be one of the crew.

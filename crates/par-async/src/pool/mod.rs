@@ -18,6 +18,7 @@
 
 mod crew;
 mod pieces;
+mod pump;
 mod runtime;
 mod shutdown;
 
@@ -27,6 +28,7 @@ use par_core::job::{Claim, Job};
 use par_core::observe::Observers;
 use par_core::{Pool, StartError, TaskError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use pieces::After;
 use runtime::Runtime;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -194,8 +196,10 @@ struct State {
     pending: VecDeque<Arc<Job>>,
     /// Async jobs from outside that are under way.
     outside: usize,
-    /// Pieces that there are.
+    /// Pieces that there are, and jobs in the line.
     live: usize,
+    /// Async jobs of one part that are to be begun.
+    line: pump::Line,
     /// The jobs of the pieces that are pending.
     sleeping: pieces::Sleeping,
     ran: u64,
@@ -218,10 +222,10 @@ impl Inner {
         }
     }
 
-    /// Takes a job: `Some` where an async one is to be begun now, with whether it counts as one from outside.
-    fn take(&self, job: &Arc<Job>, room: Room) -> Result<Option<bool>, Refused> {
-        let inside = runtime::is_inside(self.number);
-        let mut state = self.state.lock();
+    /// Takes a job.
+    fn take(this: &Arc<Self>, job: Arc<Job>, room: Room) -> Result<(), Refused> {
+        let inside = runtime::is_inside(this.number);
+        let mut state = this.state.lock();
         loop {
             match state.phase {
                 Phase::Open => {}
@@ -230,29 +234,34 @@ impl Inner {
             }
             if job.unclaimed() == 0 {
                 // It timed out, or was cancelled, while it waited.
-                return Ok(None);
+                return Ok(());
             }
             let beyond = inside && room != Room::Now;
             if job.is_async() {
-                if inside || (state.pending.is_empty() && state.outside < self.in_flight) {
-                    state.live += pieces::first_pieces(self, job);
-                    state.outside += usize::from(!inside);
-                    return Ok(Some(!inside));
+                if state.line.is_dead() {
+                    return Err(Refused::Broken(pump::RUNTIME_GONE.to_owned()));
                 }
-                if state.pending.len() < self.common.queue {
-                    state.pending.push_back(Arc::clone(job));
-                    return Ok(None);
+                if inside || (state.pending.is_empty() && state.outside < this.in_flight) {
+                    let mut after = After::default();
+                    this.admit(&mut state, job, !inside, &mut after);
+                    drop(state);
+                    after.follow(this);
+                    return Ok(());
                 }
-            } else if state.jobs.len() < self.common.queue || beyond {
-                state.jobs.push_back(Arc::clone(job));
-                self.work.notify_one();
-                if job.parts() > 1 {
-                    self.work.notify_all();
+                if state.pending.len() < this.common.queue {
+                    state.pending.push_back(job);
+                    return Ok(());
                 }
+            } else if state.jobs.len() < this.common.queue || beyond {
+                match job.parts() {
+                    1 => drop(this.work.notify_one()),
+                    _ => drop(this.work.notify_all()),
+                }
+                state.jobs.push_back(job);
                 let lend = state.lend();
                 drop(state);
-                self.substitute(lend);
-                return Ok(None);
+                this.substitute(lend);
+                return Ok(());
             }
             let until = match room {
                 Room::Now => return Err(Refused::Full),
@@ -261,14 +270,14 @@ impl Inner {
                 Room::Until(at) => Some(job.deadline().map_or(at, |end| end.min(at))),
             };
             MutexGuard::unlocked(&mut state, runtime::may_block).map_err(Refused::Unfit)?;
-            if state.jobs.len().max(state.pending.len()) < self.common.queue {
+            if state.jobs.len().max(state.pending.len()) < this.common.queue {
                 continue;
             }
             state.waiting_for_room += 1;
             match until {
-                None => self.room.wait(&mut state),
+                None => this.room.wait(&mut state),
                 Some(at) => {
-                    self.room.wait_until(&mut state, at);
+                    this.room.wait_until(&mut state, at);
                 }
             }
             state.waiting_for_room -= 1;
@@ -309,6 +318,7 @@ impl Launch for AsyncEngine {
                     pending: VecDeque::new(),
                     outside: 0,
                     live: 0,
+                    line: pump::Line::default(),
                     sleeping: pieces::Sleeping::default(),
                     ran: 0,
                     cancelled: 0,
@@ -320,6 +330,7 @@ impl Launch for AsyncEngine {
                 observers: Observers::default(),
             }),
         });
+        pump::Pump::start(&engine.inner, engine.inner.runtime.threads());
         // Where this fails, dropping the engine ends the threads that did start.
         engine.inner.muster(workers)?;
         Ok(engine)
@@ -341,10 +352,7 @@ impl Engine for AsyncEngine {
     }
 
     fn submit(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
-        if let Some(outside) = self.inner.take(&job, room)? {
-            Inner::begin(&self.inner, job, outside);
-        }
-        Ok(())
+        Inner::take(&self.inner, job, room)
     }
 
     fn cancel(&self, job: &Arc<Job>, _: bool) {

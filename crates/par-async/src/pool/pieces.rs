@@ -1,9 +1,10 @@
 //! Pieces: the futures by which async jobs run.
 //!
-//! A job of one part is one piece. A job of more parts has *drivers*, at most one a worker: a driver claims ranges and polls part after
+//! A job of one part is one piece, once it was pending at its first poll (`pump.rs`). A job of more parts has *drivers*, at most one a worker: a driver claims ranges and polls part after
 //! part itself, so that a part which is ready at once costs neither a task of the runtime nor a wake-up; what is pending after its
 //! first poll goes on as a piece of its own, beside the others, under a permit of the job.
 
+use super::pump::{LOOK, RUNTIME_GONE, TURN};
 use super::{Inner, State};
 use par_core::job::{Job, RunAsync, Step, Tally};
 use par_core::{Claimant, TaskError};
@@ -11,13 +12,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-
-/// How long a driver polls before it lets other tasks of the runtime go on, looking at the clock every few parts.
-const TURN: Duration = Duration::from_micros(200);
-const LOOK: u32 = 4;
+use tokio::task::coop::has_budget_remaining;
 
 /// How many pieces a job is begun with.
 pub(super) fn first_pieces(inner: &Inner, job: &Job) -> usize {
@@ -57,14 +55,14 @@ impl Sleeping {
 }
 
 /// What the pieces of a job of many parts share.
-struct Flow {
+pub(super) struct Flow {
     job: Arc<Job>,
     outside: bool,
     permits: Arc<Semaphore>,
 }
 
 /// A piece's share in the count of its pool (rule 3).
-struct Counted {
+pub(super) struct Counted {
     inner: Arc<Inner>,
     /// Whether the piece is the whole of a job from outside.
     outside: bool,
@@ -73,6 +71,15 @@ struct Counted {
 }
 
 impl Counted {
+    pub(super) fn of(inner: &Arc<Inner>, outside: bool, flow: Option<Arc<Flow>>) -> Self {
+        Counted {
+            inner: Arc::clone(inner),
+            outside,
+            flow,
+            seat: None,
+        }
+    }
+
     /// The piece is pending: the end of the pool must find its job.
     fn sleep(&mut self, job: &Arc<Job>) {
         if self.seat.is_some() {
@@ -88,14 +95,7 @@ impl Counted {
         }
     }
 
-    /// A closed pool begins nothing, and lets nothing sleep.
-    fn look_at_phase(&self, job: &Job) {
-        if self.inner.closed.load(Ordering::Acquire) && !job.is_cancelled() {
-            job.cancel();
-        }
-    }
-
-    /// The piece is over; begins what had to wait for it.
+    /// The piece is over.
     fn end(&mut self, tally: Tally) {
         let last = self.flow.take().and_then(Arc::into_inner);
         let mut outside = self.outside;
@@ -105,64 +105,113 @@ impl Counted {
             flow.job.fail_unclaimed(&TaskError::Lost {
                 attempts: 0,
                 maybe_ran: false,
-                reason: "the runtime of its pool is gone".to_owned(),
+                reason: RUNTIME_GONE.to_owned(),
             });
         }
-        let inner = &self.inner;
-        let mut gone = Vec::new();
-        let next = {
-            let mut state = inner.state.lock();
-            state.live -= 1;
-            state.ran += tally.ran as u64;
-            state.cancelled += tally.cancelled as u64;
-            gone.extend(self.seat.take().and_then(|seat| state.sleeping.leave(seat)));
-            let next = outside
-                .then(|| inner.next_pending(&mut state, &mut gone))
-                .flatten();
-            inner.look_at_end(&state);
-            next
-        };
-        drop(gone);
-        if let Some(job) = next {
-            Inner::begin(inner, job, true);
+        let seat = self.seat.take();
+        Inner::end_piece(&self.inner, Over { tally, outside, seat });
+    }
+}
+
+/// What is to be accounted of a piece that is over.
+pub(super) struct Over {
+    tally: Tally,
+    outside: bool,
+    seat: Option<usize>,
+}
+
+impl Over {
+    pub(super) fn of(tally: Tally, outside: bool) -> Self {
+        Over {
+            tally,
+            outside,
+            seat: None,
+        }
+    }
+}
+
+/// What follows from a change of the state, outside the lock.
+#[derive(Default)]
+#[must_use = "what was decided under the lock must be done"]
+pub(super) struct After {
+    /// To be dropped: the last owner of a job drops the user's values in it.
+    gone: Vec<Arc<Job>>,
+    /// To be begun, a job of many parts, and whether it came from outside.
+    begin: Option<(Arc<Job>, bool)>,
+    wake: Option<Waker>,
+    wake_all: Vec<Waker>,
+}
+
+impl After {
+    pub(super) fn wake(&mut self, waker: Option<Waker>) {
+        match &self.wake {
+            None => self.wake = waker,
+            Some(_) => self.wake_all.extend(waker),
+        }
+    }
+
+    pub(super) fn follow(self, inner: &Arc<Inner>) {
+        drop(self.gone);
+        self.wake.into_iter().chain(self.wake_all).for_each(Waker::wake);
+        if let Some((job, outside)) = self.begin {
+            Inner::drive(inner, job, outside);
         }
     }
 }
 
 impl Inner {
-    /// A job from outside has ended: the next one, if one waits. What is dropped goes to `gone`.
-    fn next_pending(&self, state: &mut State, gone: &mut Vec<Arc<Job>>) -> Option<Arc<Job>> {
-        state.outside -= 1;
-        self.made_room(state);
-        loop {
-            let job = state.pending.pop_front()?;
-            if job.unclaimed() == 0 {
-                gone.push(job);
-                continue;
-            }
-            state.outside += 1;
-            state.live += first_pieces(self, &job);
-            return Some(job);
+    /// A closed pool begins nothing, and lets nothing sleep.
+    pub(super) fn look_at_phase(&self, job: &Job) {
+        if self.closed.load(Ordering::Acquire) && !job.is_cancelled() {
+            job.cancel();
         }
     }
 
-    /// Begins an async job, whose first pieces are counted already.
-    pub(super) fn begin(this: &Arc<Inner>, job: Arc<Job>, outside: bool) {
-        let counted = |outside, flow| Counted {
-            inner: Arc::clone(this),
-            outside,
-            flow,
-            seat: None,
+    pub(super) fn end_piece(this: &Arc<Inner>, over: Over) {
+        let after = {
+            let mut state = this.state.lock();
+            this.account(&mut state, over)
         };
-        if job.parts() == 1 {
-            let mut counted = counted(outside, None);
-            match job.claim(Claimant::Any) {
-                Some(claim) => Self::spawn(this, Piece::new(claim.run_async(), counted, None)),
-                // It was cancelled meanwhile.
-                None => counted.end(Tally::default()),
+        after.follow(this);
+    }
+
+    /// Accounts a piece that is over, and decides what may begin in its place.
+    pub(super) fn account(&self, state: &mut State, over: Over) -> After {
+        let mut after = After::default();
+        state.live -= 1;
+        state.ran += over.tally.ran as u64;
+        state.cancelled += over.tally.cancelled as u64;
+        let sleeper = over.seat.and_then(|seat| state.sleeping.leave(seat));
+        after.gone.extend(sleeper);
+        if over.outside {
+            state.outside -= 1;
+            while let Some(job) = state.pending.pop_front() {
+                if job.unclaimed() == 0 {
+                    after.gone.push(job);
+                    continue;
+                }
+                self.admit(state, job, true, &mut after);
+                break;
             }
-            return;
+            self.made_room(state);
         }
+        after.wake_all.extend(self.look_at_end(state));
+        after
+    }
+
+    /// Counts an async job in, and puts it in the line or has it begun.
+    pub(super) fn admit(&self, state: &mut State, job: Arc<Job>, outside: bool, after: &mut After) {
+        state.outside += usize::from(outside);
+        state.live += first_pieces(self, &job);
+        if job.parts() == 1 {
+            after.wake(state.line.push(job, outside));
+        } else {
+            after.begin = Some((job, outside));
+        }
+    }
+
+    /// Begins a job of many parts, whose drivers are counted already.
+    pub(super) fn drive(this: &Arc<Inner>, job: Arc<Job>, outside: bool) {
         let flow = Arc::new(Flow {
             job: Arc::clone(&job),
             outside,
@@ -179,45 +228,41 @@ impl Inner {
                 permits: Arc::clone(&flow.permits),
                 permit: Permit::None,
                 tally: Tally::default(),
-                counted: counted(false, Some(flow)),
+                counted: Counted::of(this, false, Some(flow)),
             };
-            this.runtime.handle().spawn(driver);
+            drop(this.runtime.handle().spawn(driver));
         }
     }
 
     /// Begins an async job that waits for its turn: a task of this pool waits for it (rule 2).
     pub(super) fn begin_now(this: &Arc<Inner>, job: &Arc<Job>) {
-        let waiting = {
+        let mut after = After::default();
+        {
             let mut state = this.state.lock();
             let at = state.pending.iter().position(|other| Arc::ptr_eq(other, job));
-            let waiting = at.and_then(|at| state.pending.remove(at));
-            if let Some(job) = &waiting {
-                state.outside += 1;
-                state.live += first_pieces(this, job);
+            if let Some(job) = at.and_then(|at| state.pending.remove(at)) {
+                this.admit(&mut state, job, true, &mut after);
                 this.made_room(&state);
             }
-            waiting
-        };
-        if let Some(job) = waiting {
-            Inner::begin(this, job, true);
         }
+        after.follow(this);
     }
 
-    fn spawn(this: &Arc<Inner>, piece: Piece) {
+    pub(super) fn spawn(this: &Arc<Inner>, piece: Piece) {
         // Detached: the piece tells its own end. A runtime that is gone drops it at once, which is an end as well.
         drop(this.runtime.handle().spawn(piece));
     }
 }
 
 /// A claim on the runtime, of one part.
-struct Piece {
+pub(super) struct Piece {
     run: RunAsync,
     counted: Counted,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Piece {
-    fn new(run: RunAsync, counted: Counted, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(run: RunAsync, counted: Counted, permit: Option<OwnedSemaphorePermit>) -> Self {
         Piece {
             run,
             counted,
@@ -231,7 +276,7 @@ impl Future for Piece {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.counted.look_at_phase(this.run.job());
+        this.counted.inner.look_at_phase(this.run.job());
         let visit = this.counted.inner.visit();
         let poll = Pin::new(&mut this.run).poll(cx);
         drop(visit);
@@ -304,12 +349,7 @@ impl Driver {
         };
         let inner = &self.counted.inner;
         inner.state.lock().live += 1;
-        let counted = Counted {
-            inner: Arc::clone(inner),
-            outside: false,
-            flow: self.counted.flow.clone(),
-            seat: None,
-        };
+        let counted = Counted::of(inner, false, self.counted.flow.clone());
         Inner::spawn(inner, Piece::new(part, counted, permit));
     }
 
@@ -327,10 +367,10 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.counted.look_at_phase(&this.job);
+        this.counted.inner.look_at_phase(&this.job);
         let inner = Arc::clone(&this.counted.inner);
         let _visit = inner.visit();
-        let began = Instant::now();
+        let mut began = None;
         for polled in 1u32.. {
             if this.poll_permit(cx).is_pending() {
                 // The parts that hold the permits are on the list of those that sleep, and wake this when they go.
@@ -342,17 +382,20 @@ impl Future for Driver {
             let Some(run) = &mut this.run else {
                 return Poll::Ready(());
             };
-            match run.step(cx) {
+            // What is pending is polled again at once, as a piece of its own, which gives it a waker.
+            match run.step(&mut Context::from_waker(Waker::noop())) {
                 Step::Ended => {}
                 Step::Pending => this.detach(),
                 Step::Done => this.close(),
             }
-            if polled.is_multiple_of(LOOK) && began.elapsed() > TURN {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if polled.is_multiple_of(LOOK) && began.get_or_insert_with(Instant::now).elapsed() > TURN
+                || !has_budget_remaining()
+            {
+                break;
             }
         }
-        Poll::Ready(())
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -47,6 +47,11 @@ impl Runtime {
         &self.handle
     }
 
+    /// How many threads it polls on.
+    pub(super) fn threads(&self) -> usize {
+        self.handle.metrics().num_workers().max(1)
+    }
+
     /// Ends the runtime, if it is the pool's own: waits for its threads, but not beyond `time`. Not for async code.
     pub(super) fn end(&self, time: Option<Duration>) {
         let own = self.own.lock().take();

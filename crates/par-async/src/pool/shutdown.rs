@@ -11,6 +11,7 @@ use par_core::engine::{Shutdown, ShutdownReport};
 use par_core::{Claimant, TaskError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -54,14 +55,18 @@ impl Inner {
 
     /// Takes nothing more from outside, or nothing at all.
     fn close(&self, phase: Phase) {
-        let mut state = self.state.lock();
-        if state.phase != Phase::Closed {
-            state.phase = phase;
-        }
-        // Set under the lock of the list of those that sleep (rule 6).
-        self.closed.store(state.phase == Phase::Closed, Ordering::Release);
-        self.work.notify_all();
-        self.room.notify_all();
+        let wakers = {
+            let mut state = self.state.lock();
+            if state.phase != Phase::Closed {
+                state.phase = phase;
+            }
+            // Set under the lock of the list of those that sleep (rule 6).
+            self.closed.store(state.phase == Phase::Closed, Ordering::Release);
+            self.work.notify_all();
+            self.room.notify_all();
+            self.look_at_end(&mut state)
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Closes the pool, ends what waits as cancelled, and raises the tokens of what runs; the number of parts that were cancelled
@@ -72,6 +77,7 @@ impl Inner {
             let mut state = self.state.lock();
             let mut waiting = std::mem::take(&mut state.jobs);
             waiting.append(&mut state.pending);
+            waiting.extend(state.take_line());
             (waiting, state.desks.clone(), state.sleeping.jobs())
         };
         let mut cancelled = 0;
@@ -91,16 +97,20 @@ impl Inner {
             }
             job.cancel();
         }
-        self.work.notify_all();
+        // The queues are empty now, which may be the end.
+        self.close(Phase::Closed);
         cancelled
     }
 
-    /// Notes that there may be an end.
-    pub(super) fn look_at_end(&self, state: &State) {
-        if state.phase != Phase::Open && state.is_idle() {
-            self.work.notify_all();
-            self.ended.notify_all();
+    /// Where there is nothing left to do, lets the crew go, and gives the pumps to wake for the same.
+    #[must_use = "the pumps are to be woken, outside the lock"]
+    pub(super) fn look_at_end(&self, state: &mut State) -> Vec<Waker> {
+        if state.phase == Phase::Open || !state.is_idle() {
+            return Vec::new();
         }
+        self.work.notify_all();
+        self.ended.notify_all();
+        state.line.wake_all()
     }
 
     /// Waits until no thread and no future is left, but not beyond `until`; whether that came to be.
