@@ -74,6 +74,7 @@ impl<E: ?Sized + Engine> Pool<E> {
             arrivals: Arc::new(Arrivals::new()),
             early: ordered.then(BTreeMap::new),
             next: 0,
+            refused: false,
             task: PhantomData,
         })
     }
@@ -91,6 +92,8 @@ pub struct Stream<'a, E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>>
     early: Option<BTreeMap<u64, Result<T::Output, TaskError>>>,
     /// Where order is kept: whose turn it is.
     next: u64,
+    /// Whether it ended with the error of a wait in async code: the next call would find the same.
+    refused: bool,
     task: PhantomData<T>,
 }
 
@@ -125,6 +128,9 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
     }
 
     fn advance(&mut self, deadline: Option<Instant>) -> Option<(u64, Result<T::Output, TaskError>)> {
+        if self.refused {
+            return None;
+        }
         loop {
             if let Some(early) = &mut self.early
                 && let Some(outcome) = early.remove(&self.next)
@@ -138,6 +144,9 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
                 return None;
             }
             let (index, outcome) = self.arrival(deadline)?;
+            if self.refused {
+                return Some((index, outcome));
+            }
             match &mut self.early {
                 Some(early) => {
                     early.insert(index, outcome);
@@ -156,8 +165,7 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
         }
         let engine = &self.running.pool.erased;
         if let Err(error) = may_block(&**engine) {
-            // Ends the stream: a second call would find the same.
-            self.ahead = 0;
+            self.refused = true;
             return Some((self.next, Err(error)));
         }
         let here = context::is_worker_of(engine);
