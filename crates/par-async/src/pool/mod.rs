@@ -152,6 +152,13 @@ impl OnRuntime for AsyncPool {
     }
 }
 
+impl AsyncEngine {
+    /// How many async jobs from outside the pool are under way now.
+    pub fn in_flight(&self) -> usize {
+        self.inner.state.lock().outside
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Open,
@@ -397,8 +404,11 @@ impl TokioTasks for AsyncEngine {}
 
 impl Drop for AsyncEngine {
     fn drop(&mut self) {
-        // Pools shut their engine down before they let go of it; this is for whoever launched one without a pool, and for
-        // a start that failed.
-        Inner::shutdown(&self.inner, Shutdown::CancelPending, None);
+        // Pools shut their engine down before they let go of it, and what they drain goes on. This is for whoever launched one
+        // without a pool, and for a start that failed.
+        let open = self.inner.state.lock().phase == Phase::Open;
+        if open {
+            Inner::shutdown(&self.inner, Shutdown::CancelPending, None);
+        }
     }
 }

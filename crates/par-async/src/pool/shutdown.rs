@@ -31,10 +31,12 @@ impl Inner {
         if !is_inside(this.number) && may_block().is_ok() {
             return this.wait_for_end(until, cancelled);
         }
-        let waiter = Arc::clone(this);
-        let spawned = Builder::new()
-            .name("par-async-end".to_owned())
-            .spawn(move || waiter.wait_for_end(until, cancelled));
+        // The engine stays until then: what is drained finds its pool.
+        let (waiter, engine) = (Arc::clone(this), this.engine.upgrade());
+        let spawned = Builder::new().name("par-async-end".to_owned()).spawn(move || {
+            waiter.wait_for_end(until, cancelled);
+            drop(engine);
+        });
         if spawned.is_err() {
             // Its threads and futures end by themselves; only the runtime must not be left behind.
             this.runtime.end(Some(Duration::ZERO));
