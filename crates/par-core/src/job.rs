@@ -100,7 +100,7 @@ pub(crate) struct Core {
     cancelled: AtomicBool,
     pub(crate) sleepers: Sleepers,
     /// What an early end is told as; it counts once the completion says that there was one.
-    ended_early: parking_lot::Mutex<Option<TaskError>>,
+    ended_early: parking_lot::Mutex<Option<Box<TaskError>>>,
     pub(crate) completion: Completion,
     observers: Observers,
     /// Where its log lines go if nobody watches its pool: back with the reply of the task that made it.
@@ -258,7 +258,7 @@ impl<B: ?Sized + Body> Job<B> {
         if !self.core.completion.is_early() {
             return None;
         }
-        self.core.ended_early.lock().clone()
+        self.core.ended_early.lock().as_deref().cloned()
     }
 
     pub(crate) fn lines(&self) -> Option<&Arc<Lines>> {
@@ -362,7 +362,7 @@ impl<B: ?Sized + Body> Job<B> {
             return false;
         }
         // The error is there before anybody can look for it. Should the job come to its own end first, nobody will.
-        *end = Some(error);
+        *end = Some(Box::new(error));
         self.core.completion.turn_on_early()
     }
 }

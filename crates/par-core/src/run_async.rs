@@ -72,7 +72,8 @@ fn abandon(running: &mut Option<Running>) {
 /// The futures of a job that want to hear of its cancellation (rule 3).
 #[derive(Default)]
 pub(crate) struct Sleepers {
-    list: Mutex<Seats>,
+    /// Made when the first comes: most jobs have none.
+    list: Mutex<Option<Box<Seats>>>,
 }
 
 #[derive(Default)]
@@ -85,6 +86,7 @@ impl Sleepers {
     /// Puts `waker` in the seat `seat`, which is given out if there is none yet.
     fn register(&self, seat: &mut Option<usize>, waker: &Waker) {
         let mut list = self.list.lock();
+        let list = list.get_or_insert_default();
         let at = *seat.get_or_insert_with(|| {
             list.free.pop().unwrap_or_else(|| {
                 list.wakers.push(None);
@@ -98,23 +100,19 @@ impl Sleepers {
     }
 
     fn leave(&self, seat: usize) {
-        let waker = {
-            let mut list = self.list.lock();
+        let waker = self.list.lock().as_mut().and_then(|list| {
             list.free.push(seat);
             list.wakers[seat].take()
-        };
+        });
         drop(waker);
     }
 
     /// Wakes all of them; those that sleep on register again.
     pub(crate) fn wake(&self) {
-        let woken: Vec<Waker> = self
-            .list
-            .lock()
-            .wakers
-            .iter_mut()
-            .filter_map(Option::take)
-            .collect();
+        let woken: Vec<Waker> = match &mut *self.list.lock() {
+            Some(list) => list.wakers.iter_mut().filter_map(Option::take).collect(),
+            None => return,
+        };
         woken.into_iter().for_each(Waker::wake);
     }
 }

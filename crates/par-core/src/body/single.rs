@@ -21,11 +21,12 @@ pub(crate) struct SingleBody<K: Kernel> {
     state: Mutex<State<K>>,
 }
 
+/// Errors are kept elsewhere, as they are large and rare: a job is small then, and many of them stay in the caches.
 struct State<K: Kernel> {
     input: Option<K::In>,
-    outcome: Option<Result<K::Out, TaskError>>,
+    outcome: Option<Result<K::Out, Box<TaskError>>>,
     /// Stays when the outcome is taken: a scope asks for it.
-    failure: Option<TaskError>,
+    failure: Option<Box<TaskError>>,
 }
 
 impl<K: Kernel> SingleBody<K> {
@@ -46,6 +47,7 @@ impl<K: Kernel> SingleBody<K> {
     }
 
     fn end(&self, outcome: Result<K::Out, TaskError>) {
+        let outcome = outcome.map_err(Box::new);
         let failure = outcome.as_ref().err().cloned();
         let before = {
             let mut state = self.state.lock();
@@ -104,12 +106,13 @@ impl<K: Kernel> Body for SingleBody<K> {
     }
 
     fn failure(&self) -> Option<TaskError> {
-        self.state.lock().failure.clone()
+        self.state.lock().failure.as_deref().cloned()
     }
 }
 
 impl<K: Kernel> Outcome<K::Out> for SingleBody<K> {
     fn take(&self) -> Option<Result<K::Out, TaskError>> {
-        self.state.lock().outcome.take()
+        let outcome = self.state.lock().outcome.take();
+        outcome.map(|outcome| outcome.map_err(|error| *error))
     }
 }
