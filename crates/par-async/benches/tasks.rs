@@ -1,6 +1,6 @@
 //! The async engine beside bare tokio, in turns within one run: a task there and back, a thousand at once, a map of 1e5.
 //!
-//! Each line gives the medians of both and the median of their ratios, round by round. `cargo bench -p par-async`.
+//! Each line gives the medians of both and the median of their ratios, round by round. `cargo bench -p par-async`, with parts of names for some of them only: `cargo bench -p par-async -- "in flight"`.
 
 use par_async::{AsyncOptions, AsyncPool, OnRuntime, task};
 use std::future::Future;
@@ -31,6 +31,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Runs both sides in turns, `count` operations a time, and prints nanoseconds an operation.
 fn compare(name: &str, count: u64, mut ours: impl FnMut() -> Duration, mut tokio: impl FnMut() -> Duration) {
+    let mut wanted = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .peekable();
+    if wanted.peek().is_some() && !wanted.any(|part| name.contains(&part)) {
+        return;
+    }
     let mut sides = (Vec::new(), Vec::new(), Vec::new());
     // The first round warms up.
     for round in 0..=ROUNDS {
