@@ -15,6 +15,21 @@ enum Waiter {
     Callback(Box<dyn FnOnce() + Send>),
 }
 
+impl Waiter {
+    fn wake(self) {
+        match self {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Task(_, waker) => waker.wake(),
+            // On a thread of an engine, with other waiters behind it: its panic may end neither.
+            Waiter::Callback(call) => {
+                if let Err(error) = crate::panics::catch(call) {
+                    eprintln!("par: a callback of a task: {error}");
+                }
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiters {
     /// Most have one waiter at most, which then needs no memory of its own.
@@ -96,18 +111,10 @@ impl Completion {
             let mut waiters = self.waiters.lock();
             (waiters.first.take(), std::mem::take(&mut waiters.more))
         };
-        for waiter in first.into_iter().chain(more) {
-            match waiter {
-                Waiter::Thread(thread) => thread.unpark(),
-                Waiter::Task(_, waker) => waker.wake(),
-                // On a thread of an engine, with other waiters behind it: its panic may end neither.
-                Waiter::Callback(call) => {
-                    if let Err(error) = crate::panics::catch(call) {
-                        eprintln!("par: a callback of a task: {error}");
-                    }
-                }
-            }
+        if let Some(waiter) = first {
+            waiter.wake();
         }
+        more.into_iter().for_each(Waiter::wake);
     }
 
     /// Sleeps until the bit is on or `deadline` passes; says whether it is on.
