@@ -125,7 +125,7 @@ fn sockets_of_tokio_work_in_tasks() {
 
 #[track_caller]
 fn refused<O: std::fmt::Debug>(outcome: Result<O, impl std::fmt::Display>) {
-    let text = outcome.err().expect("it would block async code").to_string();
+    let text = outcome.expect_err("it would block async code").to_string();
     assert!(text.contains(".await") && text.contains("map_async"), "{text}");
 }
 

@@ -3,13 +3,14 @@
 //! The protocol, cited by number elsewhere. One lock, [`State`], says what there is; nothing of the user's is run or dropped
 //! under it.
 //!
-//! 1. A job is async or not. An async job is begun as soon as there is room for it, by *pieces*: futures on the runtime, each of which
-//!    owns a claim or claims further ones. Any other job waits in a queue for a thread of the *crew*.
+//! 1. A job is async or not. An async job is begun as soon as there is room for it, and runs as *pieces*: futures on the runtime, each
+//!    of which owns a claim or claims further ones. One of a single part stands in the *line* for a *pump* before, which polls
+//!    it first. Any other job waits in a queue for a thread of the *crew*.
 //! 2. Room for async jobs from outside: at most `in_flight` of them are under way, up to the bound of the queue wait for their
 //!    turn, and then `submit` waits. What a task submits is begun at once, whatever is under way: the task may wait for it (laws 8
 //!    and 9). Within one job at most `in_flight` parts are under way.
-//! 3. A piece is counted from before it is spawned until it is dropped, by the runtime or by us. So `live` is 0 only when no
-//!    future of ours is left.
+//! 3. A piece is counted from before it is spawned until it is dropped, by the runtime or by us, and a job in the line as its piece.
+//!    So `live` is 0 only when no future of a task is left.
 //! 4. The crew leaves when the pool is closed, its queue is empty and `live` is 0: until then async tasks may bring it work.
 //! 5. A thread of the crew is blocked while it sleeps in a wait of this pool. When all of them are blocked and there is work for
 //!    them, whoever made it so lends a substitute: brought the work, began to sleep, or left.

@@ -152,7 +152,10 @@ impl After {
 
     pub(super) fn follow(self, inner: &Arc<Inner>) {
         drop(self.gone);
-        self.wake.into_iter().chain(self.wake_all).for_each(Waker::wake);
+        if let Some(waker) = self.wake {
+            waker.wake();
+        }
+        self.wake_all.into_iter().for_each(Waker::wake);
         if let Some((job, outside)) = self.begin {
             Inner::drive(inner, job, outside);
         }
