@@ -1,152 +1,92 @@
-//! Awaiting the pools of the par toolkit: several handles at once, from any async runtime, without a thread each.
+//! Async tasks on tokio, and awaiting the pools of the par toolkit.
 //!
-//! A [`Handle`] of any pool is a future. This crate adds the waits over several of them. It needs no runtime of its own:
-//! the worker that finishes a task wakes whoever awaits it. Its own event loop and its pool of async tasks are still to come.
+//! [`AsyncPool`] is a pool whose async tasks share a few threads: thousands of them are under way at once, each polled when it has
+//! something to do. Tasks that are not async run beside them on threads of their own, so that neither kind stops the other.
+//! And a [`Handle`] of *any* pool (threads, processes, a cluster) is a future: a runtime awaits ten thousand of them without a thread each.
 //!
 //! ```
-//! use par_async::{SerialPool, block_on, gather, task};
+//! use par_async::{AsyncPool, Sum, task};
+//! use std::time::Duration;
 //!
 //! #[task]
-//! fn square(x: u64) -> u64 { x * x }
+//! async fn nap(ms: u64) -> u64 {
+//!     tokio::time::sleep(Duration::from_millis(ms)).await; // timers and sockets of tokio work
+//!     ms
+//! }
 //!
-//! let pool = SerialPool::new(1)?;
-//! let handles = [2, 3, 4].map(|x| pool.submit::<square>(x)).into_iter().collect::<Result<Vec<_>, _>>()?;
-//! let squares = block_on(gather(handles));
-//! assert_eq!(squares, [Ok(4), Ok(9), Ok(16)]);
+//! let pool = AsyncPool::new(1)?; // a runtime of its own
+//! assert_eq!(pool.map_reduce::<nap, _>((0..500).map(|_| 10), Sum)?, 5_000); // in about 10 ms, not in 5 s
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # On a runtime that is there already
+//!
+//! [`OnRuntime::current`] and [`OnRuntime::on`] run the tasks on yours, of either flavor. It lives on when the pool ends, and in async code
+//! one awaits: handles, and the calls whose names end in `_async`.
+//!
+//! ```
+//! use par_async::{AsyncPool, OnRuntime, task};
+//!
+//! #[task]
+//! async fn double(x: u64) -> u64 { 2 * x }
+//! #[task]
+//! fn digits(x: u64) -> usize { x.to_string().len() } // not async: runs on a thread of the pool
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pool = AsyncPool::current(2)?; // two threads for what is not async
+//!     assert_eq!(pool.map_async::<double>(0..3).await?, [0, 2, 4]);
+//!     assert_eq!(pool.submit::<digits>(1_000)?.await?, 4);
+//!     pool.shutdown_async(par_async::Shutdown::Drain, None).await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What one should know
+//!
+//! - **A pool of `n` workers** has `n` threads that run what is not async and, unless the runtime is yours, `n` threads that poll. An
+//!   initialiser runs on the former. Local state ([`with_local`]) belongs to a thread.
+//! - **Bounds.** At most [`AsyncOptions::in_flight`] async tasks from outside are under way, and as many parts of one map; then jobs
+//!   wait in the queue, up to its bound; then `submit` waits, or `submit_async` awaits. What a task submits is begun at once.
+//! - **Cancelling** an async task (by hand, by the deadline of its plan, by a shutdown) drops its future where it waits, after one more
+//!   poll in which it can see its token. What must be cleaned up belongs in a `Drop`. An async task that never waits cannot be stopped.
+//! - **A blocking wait in async code is an error** that says what to do, instead of a runtime that stands still. Noticed is, for this
+//!   pool: every wait within an async task, and every wait where tokio forbids its own blocking calls, so within `block_on` (that is
+//!   `#[tokio::main]`) and in spawned tasks. `spawn_blocking`, `block_in_place` outside the pool's own tasks, and a thread that merely entered a
+//!   handle may wait. Not noticed are runtimes other than tokio, and programs built with `panic = "abort"`; waits for *other* pools
+//!   are noticed within async tasks of this one only. A scope is refused in async code before it begins.
+//! - **The end.** In async code, and within its own tasks, a pool cannot wait for its end: `shutdown` and the drop of the last clone
+//!   close it and leave the waiting to a thread of its own; `shutdown_async` is awaited, and has the full report.
+//!   A current-thread runtime runs tasks only while somebody blocks on it: shut such a pool down within `block_on`.
+//!
+//! # If you know asyncio and concurrent.futures
+//!
 //! | asyncio, concurrent.futures | here |
 //! |---|---|
-//! | `await future` | `handle.await` |
+//! | `async def` and an event loop | `#[task] async fn` and an [`AsyncPool`] |
+//! | `asyncio.run(main())` | `#[tokio::main]`, or [`block_on`] |
+//! | `asyncio.create_task(f(x))` | `pool.submit::<f>(x)` ([`Pool::submit`]) |
+//! | `await future`, `future.result()` | `handle.await`, [`Handle::wait`] |
+//! | `future.result(timeout)` | [`Handle::wait_timeout`] |
 //! | `asyncio.gather` | [`gather`] |
 //! | `asyncio.wait(.., FIRST_COMPLETED)` | [`first_completed`] |
-//! | `asyncio.as_completed` | [`as_completed`] |
-//! | `future.cancel()` | [`Handle::cancel`] |
+//! | `asyncio.as_completed`, `futures.as_completed` | [`as_completed`] |
+//! | `future.cancel()`, `CancelledError` | [`Handle::cancel`], [`TaskError::Cancelled`] |
+//! | `future.add_done_callback` | [`Handle::on_done`] |
+//! | `loop.run_in_executor(pool, f, x)`, `asyncio.to_thread` | `pool.submit::<f>(x)?.await` on any pool |
+//! | `asyncio.Semaphore(n)` around tasks | [`AsyncOptions::in_flight`] |
+//! | `asyncio.wait_for(f(x), t)` | a [`Plan`] with [`timeout`](Plan::timeout) |
+//! | `ThreadPoolExecutor(5)`, `ProcessPoolExecutor(5)` | `par_sync::ThreadPool::new(5)`, `par_process::ProcessPool::new(5)` |
+//! | `executor.map(f, items)` | [`Pool::map`], [`Pool::map_async`] |
+//! | `executor.shutdown(wait=True, cancel_futures=..)`, `with` | [`Pool::shutdown`], [`Pool::shutdown_async`], or dropping the pool |
 
 #![forbid(unsafe_code)]
+
+mod pool;
+mod waits;
 
 pub use par_core;
 // The whole trait layer: who depends on this crate alone needs no other. The waits below replace the blocking ones of that name.
 pub use par_core::*;
-
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-/// Awaits all handles; the outcomes, in their order.
-#[doc(alias = "asyncio.gather")]
-pub async fn gather<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) -> Vec<Result<O, TaskError>> {
-    let mut outcomes = Vec::new();
-    // All tasks run already: awaiting one after the other takes as long as the slowest of them.
-    for handle in handles.into_iter().collect::<Vec<_>>() {
-        outcomes.push(handle.await);
-    }
-    outcomes
-}
-
-/// Awaits whichever handle is done first, takes it out of the vector and returns its place and outcome. `None` if there is
-/// no handle.
-#[doc(alias = "FIRST_COMPLETED")]
-pub async fn first_completed<O: 'static>(
-    handles: &mut Vec<Handle<O>>,
-) -> Option<(usize, Result<O, TaskError>)> {
-    if handles.is_empty() {
-        return None;
-    }
-    let (place, outcome) = poll_fn(|cx| poll_any(handles, cx)).await;
-    handles.remove(place);
-    Some((place, outcome))
-}
-
-fn poll_any<O: 'static>(
-    handles: &mut [Handle<O>],
-    cx: &mut Context<'_>,
-) -> Poll<(usize, Result<O, TaskError>)> {
-    // Every pending handle must hold the waker, so the search ends only at one that is ready.
-    for (place, handle) in handles.iter_mut().enumerate() {
-        if let Poll::Ready(outcome) = Pin::new(handle).poll(cx) {
-            return Poll::Ready((place, outcome));
-        }
-    }
-    Poll::Pending
-}
-
-/// The outcomes of the handles as their tasks end.
-///
-/// ```
-/// use par_async::{SerialPool, as_completed, block_on, task};
-///
-/// #[task]
-/// fn half(x: u64) -> u64 { x / 2 }
-///
-/// let pool = SerialPool::new(1)?;
-/// let mut done = as_completed([pool.submit::<half>(6)?, pool.submit::<half>(8)?]);
-/// let total = block_on(async {
-///     let mut total = 0;
-///     while let Some((_, outcome)) = done.next().await {
-///         total += outcome.unwrap();
-///     }
-///     total
-/// });
-/// assert_eq!(total, 7);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn as_completed<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) -> AsCompleted<O> {
-    let (places, handles) = handles.into_iter().enumerate().unzip();
-    AsCompleted { places, handles }
-}
-
-/// See [`as_completed`].
-pub struct AsCompleted<O: 'static> {
-    /// The place in the input of each handle that is left.
-    places: Vec<usize>,
-    handles: Vec<Handle<O>>,
-}
-
-impl<O: 'static> AsCompleted<O> {
-    /// The next outcome, with the place of its handle in the input; `None` when all have come.
-    pub async fn next(&mut self) -> Option<(usize, Result<O, TaskError>)> {
-        let (now, outcome) = first_completed(&mut self.handles).await?;
-        Some((self.places.remove(now), outcome))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use par_core::SerialPool;
-
-    #[par_core::task]
-    fn picky(x: u64) -> Result<u64, String> {
-        if x == 2 { Err("two".to_owned()) } else { Ok(x) }
-    }
-
-    fn handles(inputs: &[u64]) -> Vec<Handle<u64>> {
-        let pool = SerialPool::new(1).expect("starts");
-        inputs
-            .iter()
-            .map(|x| pool.submit::<picky>(*x).expect("open"))
-            .collect()
-    }
-
-    #[test]
-    fn outcomes_keep_the_order_of_their_handles_and_failures_stay_values() {
-        let outcomes = block_on(gather(handles(&[1, 2, 3])));
-        assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(1), &Ok(3)));
-        let error = outcomes[1].as_ref().expect_err("two").to_string();
-        assert_eq!(error, "task failed: two [alloc::string::String]");
-    }
-
-    #[test]
-    fn each_outcome_comes_once_with_its_place() {
-        let mut done = as_completed(handles(&[1, 4, 5]));
-        let mut seen = Vec::new();
-        while let Some((place, outcome)) = block_on(done.next()) {
-            seen.push((place, outcome.expect("fine")));
-        }
-        seen.sort_unstable();
-        assert_eq!(seen, [(0, 1), (1, 4), (2, 5)]);
-        assert!(block_on(first_completed::<u64>(&mut Vec::new())).is_none());
-    }
-}
+pub use pool::{AsyncEngine, AsyncOptions, AsyncPool, OnRuntime};
+pub use waits::{AsCompleted, as_completed, first_completed, gather};

@@ -33,6 +33,7 @@ mod law05_cancel;
 mod law06_order;
 mod law07_bits;
 mod law08_pressure;
+mod law09_interleaving;
 mod law09_nesting;
 mod law10_shutdown;
 mod law11_scopes;

@@ -81,15 +81,31 @@ pub struct WorkerGuard {
 /// Makes this thread worker `index` of `engine` until the guard is dropped. Engines call it on their worker threads.
 #[must_use]
 pub fn enter_worker(index: usize, engine: Weak<dyn Engine>) -> WorkerGuard {
-    let worker = Rc::new(Worker {
-        index,
-        engine,
-        locals: RefCell::default(),
-    });
-    let before = WORKER.with(|slot| slot.replace(Some(worker)));
-    WorkerGuard {
-        before,
-        _here: PhantomData,
+    WorkerSeat::new(index, engine).enter()
+}
+
+/// A worker that this thread is from time to time: its local state stays between the visits. For engines whose tasks are
+/// polled on threads that also do other things, such as those of an async runtime.
+pub struct WorkerSeat(Rc<Worker>);
+
+impl WorkerSeat {
+    /// Worker `index` of `engine`, without any local state.
+    pub fn new(index: usize, engine: Weak<dyn Engine>) -> Self {
+        WorkerSeat(Rc::new(Worker {
+            index,
+            engine,
+            locals: RefCell::default(),
+        }))
+    }
+
+    /// Makes this thread that worker until the guard is dropped.
+    #[must_use]
+    pub fn enter(&self) -> WorkerGuard {
+        let before = WORKER.with(|slot| slot.replace(Some(Rc::clone(&self.0))));
+        WorkerGuard {
+            before,
+            _here: PhantomData,
+        }
     }
 }
 
@@ -225,12 +241,18 @@ impl Drop for NoBlockingGuard {
 
 pub(crate) fn may_block() -> Result<(), TaskError> {
     if NO_BLOCKING.get() {
-        return Err(TaskError::Rejected(
-            "a blocking wait inside async code would stall its runtime; use .await on the handle instead"
-                .to_owned(),
-        ));
+        return Err(blocks_async());
     }
     Ok(())
+}
+
+/// The error of a blocking wait inside async code, for engines that notice one ([`Engine::may_block`]).
+pub fn blocks_async() -> TaskError {
+    TaskError::Rejected(
+        "a blocking wait inside async code would stall its runtime; use .await on the handle instead, or the form of the \
+         call that is awaited, such as map_async(..).await"
+            .to_owned(),
+    )
 }
 
 /// The index of the worker that this thread is, if it is one.

@@ -175,6 +175,21 @@ pub trait Engine: Send + Sync + 'static {
         claim.run();
     }
 
+    /// Called by a worker that waits for `job`, or awaits it, while parts of it are unclaimed; whether the worker may claim them
+    /// itself. An engine that begins jobs in another way does so now, beyond its bounds, and says no.
+    fn expedite(&self, job: &Arc<Job>) -> bool {
+        let _ = job;
+        true
+    }
+
+    /// Called by a thread that is about to block in a wait for this pool.
+    ///
+    /// # Errors
+    /// [`TaskError::Rejected`] where that would stall what runs the tasks, or other async code, and says what to do instead.
+    fn may_block(&self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     /// Called by a worker that waits for `job` and found nothing left to claim: does one unit of what that wait needs, if the
     /// engine knows one, and says whether it did.
     fn assist(&self, job: &Job) -> bool {

@@ -131,7 +131,7 @@ impl<O: 'static> Handle<O> {
     }
 
     fn outcome(&self) -> Result<O, TaskError> {
-        if let Some(error) = self.job.core.ended_early.lock().clone() {
+        if let Some(error) = self.job.early_end() {
             return Err(error);
         }
         self.job
@@ -146,9 +146,8 @@ impl<O: 'static> Future for Handle<O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if !this.job.is_done() && context::is_worker_of(&this.engine) && context::may_block().is_ok() {
-            // An async task on a worker without a runtime: there may be nobody else to run what it awaits (law 9).
-            run_awaited(&this.plain(), &this.engine);
+        if !this.job.is_done() && context::is_worker_of(&this.engine) {
+            awaited_by_worker(&this.plain(), &this.engine);
         }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
             return Poll::Ready(this.outcome());
@@ -157,15 +156,66 @@ impl<O: 'static> Future for Handle<O> {
     }
 }
 
-impl<O: 'static> Drop for Handle<O> {
+/// A worker of the same pool awaits `job`, in an async task.
+fn awaited_by_worker(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
+    if context::may_block().is_ok() {
+        // On a worker without a runtime there may be nobody else to run it (law 9).
+        run_awaited(job, engine);
+    } else if job.unclaimed() > 0 {
+        engine.expedite(job);
+    }
+}
+
+/// Ready when a job is done.
+pub(crate) struct Done<'a> {
+    job: &'a Arc<Job>,
+    engine: &'a Arc<dyn Engine>,
+    waker: Option<u64>,
+}
+
+impl<'a> Done<'a> {
+    pub(crate) fn new(job: &'a Arc<Job>, engine: &'a Arc<dyn Engine>) -> Self {
+        Done {
+            job,
+            engine,
+            waker: None,
+        }
+    }
+}
+
+impl Future for Done<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if !this.job.is_done() && context::is_worker_of(this.engine) {
+            awaited_by_worker(this.job, this.engine);
+        }
+        if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Done<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.waker {
             self.job.core.completion.unregister(key);
         }
-        // Somebody should hear of a panic that no one will ask for.
+    }
+}
+
+impl<O: 'static> Drop for Handle<O> {
+    fn drop(&mut self) {
+        // Whoever turns it on takes the wakers with it.
         if self.job.is_done() {
             return;
         }
+        if let Some(key) = self.waker {
+            self.job.core.completion.unregister(key);
+        }
+        // Somebody should hear of a panic that no one will ask for.
         let name = self.job.name();
         let weak = Arc::downgrade(&self.job);
         self.job.core.completion.on_done(Box::new(move || {
@@ -193,7 +243,7 @@ pub(crate) fn wait_for(
     if job.is_done() {
         return Ok(true);
     }
-    context::may_block()?;
+    may_block(&**engine)?;
     let here = context::is_worker_of(engine);
     let until = earlier(deadline, job.deadline());
     loop {
@@ -220,6 +270,12 @@ pub(crate) fn wait_for(
     Ok(job.is_done())
 }
 
+/// Whether this thread may wait with its hands in its lap for a task of that engine.
+pub(crate) fn may_block<E: ?Sized + Engine>(engine: &E) -> Result<(), TaskError> {
+    context::may_block()?;
+    engine.may_block()
+}
+
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -234,8 +290,10 @@ pub(crate) fn look_again(engine: &Arc<dyn Engine>) -> Option<Instant> {
 
 /// Runs, on a worker, only what a wait for `job` needs: the job itself, then what the engine knows to belong to it.
 fn run_awaited(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
-    while let Some(claim) = job.claim(Claimant::Any) {
-        engine.run_inline(claim);
+    if job.unclaimed() > 0 && engine.expedite(job) {
+        while let Some(claim) = job.claim(Claimant::Any) {
+            engine.run_inline(claim);
+        }
     }
     while !job.is_done() && engine.assist(job) {}
 }

@@ -10,19 +10,23 @@
 //! 4. `cancel` takes all parts that nobody has claimed and ends them as cancelled; claims that are out see the token.
 
 pub use crate::body::relay::Relay;
+pub use crate::run_async::{RunAsync, Running, Step, Tally};
 
 use crate::context::{self, Token};
 use crate::error::TaskError;
+use crate::kernel::Kernel;
 use crate::log::{self, Lines};
 use crate::observe::{Event, Level, Observers};
 use crate::plan::{Claimant, Plan, Schedule};
 use crate::remote::{Call, Part};
+use crate::run_async::Sleepers;
 use crate::share::Recorder;
 use crate::wait::Completion;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Number of a job, unique in its process.
@@ -41,6 +45,18 @@ pub trait Body: Send + Sync {
     /// Runs the parts here, moving inputs and outputs in place.
     #[doc(hidden)]
     fn run(&self, range: Range<usize>);
+    /// Begins a part of an async job here, or goes on with it, by one poll; `running` holds its future between polls. Ready
+    /// when the part has ended.
+    #[doc(hidden)]
+    fn poll_part(&self, part: usize, _running: &mut Option<Running>, _cx: &mut Context<'_>) -> Poll<()> {
+        self.run(part..part + 1);
+        Poll::Ready(())
+    }
+    /// Ends a part that was begun by a poll and is not polled any more: its input is gone.
+    #[doc(hidden)]
+    fn abandon(&self, part: usize, error: TaskError) {
+        self.fail(part..part + 1, error);
+    }
     /// How a worker elsewhere finds the code.
     #[doc(hidden)]
     fn call(&self, same_program: bool) -> Result<Call, TaskError>;
@@ -75,14 +91,16 @@ pub(crate) struct Core {
     id: JobId,
     name: &'static str,
     idempotent: bool,
+    asynchronous: bool,
     attempts: u32,
     limit: Option<(Instant, Duration)>,
     schedule: Schedule,
     parts: usize,
     left: AtomicUsize,
     cancelled: AtomicBool,
-    /// Set where the job was ended early; its waiters report this instead of values.
-    pub(crate) ended_early: parking_lot::Mutex<Option<TaskError>>,
+    pub(crate) sleepers: Sleepers,
+    /// What an early end is told as; it counts once the completion says that there was one.
+    ended_early: parking_lot::Mutex<Option<Box<TaskError>>>,
     pub(crate) completion: Completion,
     observers: Observers,
     /// Where its log lines go if nobody watches its pool: back with the reply of the task that made it.
@@ -103,12 +121,14 @@ impl<B: Body> Job<B> {
                 id: JobId::next(),
                 name: spec.name,
                 idempotent: spec.idempotent,
+                asynchronous: spec.asynchronous,
                 attempts: spec.attempts,
                 limit,
                 schedule,
                 parts,
                 left: AtomicUsize::new(parts),
                 cancelled: AtomicBool::new(false),
+                sleepers: Sleepers::default(),
                 ended_early: parking_lot::Mutex::new(None),
                 completion: Completion::new(),
                 observers: spec.observers,
@@ -127,6 +147,7 @@ impl<B: Body> Job<B> {
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
     pub(crate) idempotent: bool,
+    pub(crate) asynchronous: bool,
     pub(crate) attempts: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) observers: Observers,
@@ -137,9 +158,18 @@ impl Spec {
         Spec {
             name,
             idempotent,
+            asynchronous: false,
             attempts: plan.attempt_limit(),
             timeout: plan.time_limit(),
             observers: observers.clone(),
+        }
+    }
+
+    /// For the task of that kernel.
+    pub(crate) fn of<K: Kernel>(plan: &Plan, observers: &Observers) -> Self {
+        Spec {
+            asynchronous: K::ASYNC,
+            ..Spec::new(K::NAME, K::IDEMPOTENT, plan, observers)
         }
     }
 }
@@ -175,6 +205,11 @@ impl<B: ?Sized + Body> Job<B> {
         self.core.idempotent
     }
 
+    /// Whether its task is an `async fn`: [`Claim::run_async`] then runs it without holding a thread while it waits.
+    pub fn is_async(&self) -> bool {
+        self.core.asynchronous
+    }
+
     /// How often a part may be delivered before its loss is reported.
     pub fn attempts(&self) -> u32 {
         self.core.attempts
@@ -200,14 +235,30 @@ impl<B: ?Sized + Body> Job<B> {
         self.core.cancelled.load(Ordering::Relaxed) || self.past_deadline()
     }
 
+    /// Whether it was cancelled, rather than late.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.core.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.core.observers
+    }
+
     fn past_deadline(&self) -> bool {
         self.core.limit.is_some_and(|(at, _)| Instant::now() >= at)
     }
 
     /// Why the job failed, if it did so far.
     pub(crate) fn failure(&self) -> Option<TaskError> {
-        let early = self.core.ended_early.lock().clone();
-        early.or_else(|| self.body.failure())
+        self.early_end().or_else(|| self.body.failure())
+    }
+
+    /// What the waiters of a job that was ended early report instead of values.
+    pub(crate) fn early_end(&self) -> Option<TaskError> {
+        if !self.core.completion.is_early() {
+            return None;
+        }
+        self.core.ended_early.lock().as_deref().cloned()
     }
 
     pub(crate) fn lines(&self) -> Option<&Arc<Lines>> {
@@ -240,6 +291,7 @@ impl<B: ?Sized + Body> Job<B> {
     pub fn cancel(&self) {
         self.fail_unclaimed(&TaskError::Cancelled);
         self.core.cancelled.store(true, Ordering::Relaxed);
+        self.core.sleepers.wake();
     }
 
     /// Ends all unclaimed parts with `error`: the pool is closing, or broken.
@@ -268,17 +320,14 @@ impl<B: ?Sized + Body> Job<B> {
             return self.cancel();
         }
         self.core.cancelled.store(true, Ordering::Relaxed);
-        {
-            let mut early = self.core.ended_early.lock();
-            if early.is_some() || self.is_done() {
-                return;
-            }
-            *early = Some(error.clone());
+        if !self.turn_early(error.clone()) {
+            return;
         }
-        self.core.completion.complete();
+        self.core.completion.wake();
         self.body.ended_early(&error);
         // Nobody may start what is left; its results would not be read.
         self.fail_unclaimed(&error);
+        self.core.sleepers.wake();
     }
 
     /// Ends the job as timed out if its deadline has passed. Engines with a clock of their own call it.
@@ -296,24 +345,39 @@ impl<B: ?Sized + Body> Job<B> {
         }
     }
 
-    /// Makes the job done, under the lock of `ended_early`, so that it has one end; whether it was not before.
+    /// Makes the job done; whether it was not before.
     fn turn_done(&self) -> bool {
-        let mut end = self.core.ended_early.lock();
         // A task that sees its deadline before the clock does gives up as cancelled: it was late all the same.
         let late = self.past_deadline() && !self.core.cancelled.load(Ordering::Relaxed);
-        if late && end.is_none() && !self.is_done() {
-            *end = Some(self.timed_out());
+        if late {
+            return self.turn_early(self.timed_out());
         }
         self.core.completion.turn_on()
+    }
+
+    /// Makes the job done with that error; whether it was not before.
+    fn turn_early(&self, error: TaskError) -> bool {
+        let mut end = self.core.ended_early.lock();
+        if self.is_done() {
+            return false;
+        }
+        // The error is there before anybody can look for it. Should the job come to its own end first, nobody will.
+        *end = Some(Box::new(error));
+        self.core.completion.turn_on_early()
     }
 }
 
 impl Job {
     /// Claims the next range of parts for `who`; nothing when there is none left for it.
     pub fn claim(self: &Arc<Self>, who: Claimant) -> Option<Claim> {
+        Arc::clone(self).into_claim(who)
+    }
+
+    /// As [`claim`](Job::claim), for who needs the job itself no more.
+    pub fn into_claim(self: Arc<Self>, who: Claimant) -> Option<Claim> {
         let range = self.next_range(who)?;
         Some(Claim {
-            job: Arc::clone(self),
+            job: self,
             range,
             attempts: 0,
             begun: false,
@@ -344,7 +408,9 @@ impl Job {
 impl<B: ?Sized + Body> Drop for Job<B> {
     fn drop(&mut self) {
         // An engine let go of a job that it had not finished. Ending the rest drops its inputs.
-        self.fail_unclaimed(&TaskError::Cancelled);
+        if self.unclaimed() > 0 {
+            self.fail_unclaimed(&TaskError::Cancelled);
+        }
     }
 }
 
@@ -441,6 +507,49 @@ impl Claim {
         let started = Instant::now();
         job.body.run(range.clone());
         observers.end(job, range, worker, started, started.elapsed());
+    }
+
+    /// The first part, if there is any left.
+    pub(crate) fn first(&self) -> Option<usize> {
+        (!self.ended && !self.range.is_empty()).then_some(self.range.start)
+    }
+
+    /// Takes out the first part, as a claim of its own.
+    pub(crate) fn take_first(&mut self) -> Option<Claim> {
+        let rest = self.split_off(1);
+        let left = rest.unwrap_or_else(|| {
+            let end = self.range.end;
+            Claim {
+                job: Arc::clone(&self.job),
+                range: end..end,
+                attempts: self.attempts,
+                begun: self.begun,
+                ended: true,
+                untold: 0,
+            }
+        });
+        let mut first = std::mem::replace(self, left);
+        self.untold = std::mem::take(&mut first.untold);
+        Some(first)
+    }
+
+    /// The first part has ended; whether there are more. The job hears of it with the last, or when the claim is dropped.
+    pub(crate) fn first_ended(&mut self) -> bool {
+        self.untold += 1;
+        self.range.start += 1;
+        self.ended = self.range.is_empty();
+        if self.ended {
+            self.tell();
+        }
+        !self.ended
+    }
+
+    /// Ends what is left with `error`.
+    pub(crate) fn fail_rest(&mut self, error: TaskError) {
+        if !self.ended {
+            self.end_with(error);
+        }
+        self.tell();
     }
 
     fn tell(&mut self) {

@@ -3,7 +3,7 @@
 use crate::entry;
 use crate::error::TaskError;
 use crate::remote::{Call, Code, Run, RunFn, run_each};
-use crate::task::{Data, Task};
+use crate::task::{BoxFuture, Data, Task};
 use crate::wire;
 use std::marker::PhantomData;
 
@@ -12,8 +12,15 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     type Out: Data;
     const NAME: &'static str;
     const IDEMPOTENT: bool;
+    /// Whether `start` is more than a call that is over at its first poll.
+    const ASYNC: bool = false;
 
     fn call(&self, input: Self::In) -> Result<Self::Out, TaskError>;
+    /// As `call`, as a future.
+    fn start(&self, input: Self::In) -> BoxFuture<Result<Self::Out, TaskError>> {
+        let kernel = *self;
+        Box::pin(async move { kernel.call(input) })
+    }
     /// The kernel as bytes, for a worker of the same build.
     fn to_data(&self) -> Vec<u8>;
     fn from_data(data: &[u8]) -> Result<Self, TaskError>;
@@ -84,10 +91,14 @@ impl<T: Task> Kernel for OfTask<T> {
     type Out = T::Output;
     const NAME: &'static str = T::NAME;
     const IDEMPOTENT: bool = T::IDEMPOTENT;
+    const ASYNC: bool = T::ASYNC;
 
     #[inline]
     fn call(&self, input: T::Input) -> Result<T::Output, TaskError> {
         T::call(input)
+    }
+    fn start(&self, input: T::Input) -> BoxFuture<Result<T::Output, TaskError>> {
+        T::call_async(input)
     }
     fn to_data(&self) -> Vec<u8> {
         Vec::new()

@@ -43,6 +43,7 @@ mod pool;
 mod reduction;
 pub mod registry;
 pub mod remote;
+mod run_async;
 mod serial;
 pub mod share;
 mod signature;
@@ -53,8 +54,8 @@ mod wait;
 pub mod wire;
 
 pub use context::{
-    CancelFlag, NoBlockingGuard, Token, TokenGuard, WorkerGuard, cancelled, check_cancelled, current,
-    enter_worker, forbid_blocking, log, push_token, with_local, worker_index,
+    CancelFlag, NoBlockingGuard, Token, TokenGuard, WorkerGuard, WorkerSeat, blocks_async, cancelled,
+    check_cancelled, current, enter_worker, forbid_blocking, log, push_token, with_local, worker_index,
 };
 pub use engine::{Capabilities, Info, Shutdown, ShutdownReport};
 pub use entry::build_id;

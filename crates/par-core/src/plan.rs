@@ -131,6 +131,7 @@ impl Plan {
     }
 
     /// Refuses what no job could run by.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), TaskError> {
         let bad = |what: &str| Err(TaskError::Rejected(format!("{what} must be at least 1, got 0")));
         match (self.chunk, self.mapping) {

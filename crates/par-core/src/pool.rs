@@ -7,6 +7,7 @@ mod fold;
 mod map;
 mod scope;
 mod stream;
+mod waits;
 
 pub use borrowed::{BorrowScope, SliceError};
 pub use builder::Builder;
@@ -280,10 +281,9 @@ impl<E: ?Sized + Engine> Pool<E> {
                 reason: Refused::Unfit(error),
             });
         }
-        let spec = Spec::new(K::NAME, K::IDEMPOTENT, &self.plan, self.engine.observers());
-        let job = Job::new(spec, 1, Schedule::single(), SingleBody::new(kernel, input));
+        let job = self.unchecked_single(kernel, input);
         let plain: Arc<Job> = Arc::clone(&job) as Arc<Job<dyn Body>>;
-        if let Err(reason) = self.hand_over(&plain, room) {
+        if let Err(reason) = self.hand_over(plain, room) {
             return match job.body.take_input() {
                 Some(input) => Err(TrySubmitError { input, reason }),
                 // The engine took it after all, and refused too late: the handle says how it ended.
@@ -299,19 +299,41 @@ impl<E: ?Sized + Engine> Pool<E> {
         ))
     }
 
-    fn hand_over(&self, job: &Arc<Job>, room: Room) -> Result<(), Refused> {
+    fn unchecked_single<K: Kernel>(&self, kernel: K, input: K::In) -> Arc<Job<SingleBody<K>>> {
+        Job::new(
+            self.spec::<K>(),
+            1,
+            Schedule::single(),
+            SingleBody::new(kernel, input),
+        )
+    }
+
+    /// A job of one part.
+    fn single<K: Kernel>(&self, kernel: K, input: K::In) -> Result<Arc<Job<SingleBody<K>>>, TaskError> {
+        self.plan.check()?;
+        Ok(self.unchecked_single(kernel, input))
+    }
+
+    fn hand_over(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
+        self.announce(&job);
         if let Room::Wait | Room::Until(_) = room
             && let Err(error) = crate::context::may_block()
+            && !crate::context::is_worker_of(&self.erased)
         {
             // In async code a full queue must not stop the runtime.
             return self
                 .engine
-                .submit(Arc::clone(job), Room::Now)
+                .submit(job, Room::Now)
                 .map_err(|refused| match refused {
                     Refused::Full => Refused::Unfit(error),
                     other => other,
                 });
         }
+        self.engine.submit(job, room)
+    }
+
+    /// Tells the clock and those who watch of a job that is about to be handed over.
+    fn announce(&self, job: &Arc<Job>) {
         timer::watch(job, &self.erased);
         let observers = self.engine.observers();
         observers.emit(|| Event::Submitted {
@@ -319,13 +341,12 @@ impl<E: ?Sized + Engine> Pool<E> {
             name: job.name(),
             parts: job.parts(),
         });
-        self.engine.submit(Arc::clone(job), room)
     }
 
     /// Starts a job of many parts; a refusal ends its parts with the reason.
     fn start(&self, job: &Arc<Job>) {
         if job.parts() > 0
-            && let Err(refused) = self.hand_over(job, Room::Wait)
+            && let Err(refused) = self.hand_over(Arc::clone(job), Room::Wait)
         {
             job.fail_unclaimed(&refused.into());
         }
@@ -342,7 +363,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     }
 
     fn spec<K: Kernel>(&self) -> Spec {
-        Spec::new(K::NAME, K::IDEMPOTENT, &self.plan, self.engine.observers())
+        Spec::of::<K>(&self.plan, self.engine.observers())
     }
 }
 

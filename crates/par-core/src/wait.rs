@@ -4,7 +4,7 @@
 //! the same lock and looks at the bit again before it sleeps. So either it sees the bit, or `complete` sees it.
 
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 use std::thread::{self, Thread};
 use std::time::Instant;
@@ -15,27 +15,70 @@ enum Waiter {
     Callback(Box<dyn FnOnce() + Send>),
 }
 
+impl Waiter {
+    fn wake(self) {
+        match self {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Task(_, waker) => waker.wake(),
+            // On a thread of an engine, with other waiters behind it: its panic may end neither.
+            Waiter::Callback(call) => {
+                if let Err(error) = crate::panics::catch(call) {
+                    eprintln!("par: a callback of a task: {error}");
+                }
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiters {
-    list: Vec<Waiter>,
+    /// Most have one waiter at most, which then needs no memory of its own.
+    first: Option<Waiter>,
+    more: Vec<Waiter>,
     next_key: u64,
 }
 
+impl Waiters {
+    fn push(&mut self, waiter: Waiter) {
+        match &self.first {
+            None => self.first = Some(waiter),
+            Some(_) => self.more.push(waiter),
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Waiter) -> bool) {
+        if self.first.as_ref().is_some_and(|waiter| !keep(waiter)) {
+            self.first = None;
+        }
+        self.more.retain(keep);
+    }
+}
+
 pub(crate) struct Completion {
-    done: AtomicBool,
+    state: AtomicU8,
     waiters: Mutex<Waiters>,
 }
+
+/// The states of a completion: the bit is on in the last two. Which of them it is, is settled in one step.
+const OPEN: u8 = 0;
+const DONE: u8 = 1;
+const EARLY: u8 = 2;
 
 impl Completion {
     pub(crate) fn new() -> Self {
         Completion {
-            done: AtomicBool::new(false),
+            state: AtomicU8::new(OPEN),
             waiters: Mutex::new(Waiters::default()),
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) != OPEN
+    }
+
+    /// Whether it was turned on by `turn_on_early`.
+    pub(crate) fn is_early(&self) -> bool {
+        self.state.load(Ordering::Acquire) == EARLY
     }
 
     /// Turns the bit on and wakes everyone; later calls do nothing.
@@ -48,23 +91,30 @@ impl Completion {
     /// Turns the bit on; whoever did it first must call `wake`, holding no lock that a callback may want.
     #[must_use]
     pub(crate) fn turn_on(&self) -> bool {
-        !self.done.swap(true, Ordering::AcqRel)
+        self.turn(DONE)
+    }
+
+    /// As `turn_on`, and says that this was an early end.
+    #[must_use]
+    pub(crate) fn turn_on_early(&self) -> bool {
+        self.turn(EARLY)
+    }
+
+    fn turn(&self, to: u8) -> bool {
+        self.state
+            .compare_exchange(OPEN, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     pub(crate) fn wake(&self) {
-        let waiters = std::mem::take(&mut self.waiters.lock().list);
-        for waiter in waiters {
-            match waiter {
-                Waiter::Thread(thread) => thread.unpark(),
-                Waiter::Task(_, waker) => waker.wake(),
-                // On a thread of an engine, with other waiters behind it: its panic may end neither.
-                Waiter::Callback(call) => {
-                    if let Err(error) = crate::panics::catch(call) {
-                        eprintln!("par: a callback of a task: {error}");
-                    }
-                }
-            }
+        let (first, more) = {
+            let mut waiters = self.waiters.lock();
+            (waiters.first.take(), std::mem::take(&mut waiters.more))
+        };
+        if let Some(waiter) = first {
+            waiter.wake();
         }
+        more.into_iter().for_each(Waiter::wake);
     }
 
     /// Sleeps until the bit is on or `deadline` passes; says whether it is on.
@@ -86,7 +136,7 @@ impl Completion {
             if self.is_done() {
                 return true;
             }
-            waiters.list.push(Waiter::Thread(thread::current()));
+            waiters.push(Waiter::Thread(thread::current()));
         }
         loop {
             match deadline {
@@ -105,7 +155,6 @@ impl Completion {
                 let me = thread::current().id();
                 self.waiters
                     .lock()
-                    .list
                     .retain(|w| !matches!(w, Waiter::Thread(t) if t.id() == me));
                 return self.is_done();
             }
@@ -119,7 +168,8 @@ impl Completion {
             return true;
         }
         if let Some(key) = *key {
-            for waiter in &mut waiters.list {
+            let Waiters { first, more, .. } = &mut *waiters;
+            for waiter in first.iter_mut().chain(more) {
                 if let Waiter::Task(k, old) = waiter
                     && *k == key
                 {
@@ -130,7 +180,7 @@ impl Completion {
         }
         let fresh = waiters.next_key;
         waiters.next_key += 1;
-        waiters.list.push(Waiter::Task(fresh, waker.clone()));
+        waiters.push(Waiter::Task(fresh, waker.clone()));
         *key = Some(fresh);
         false
     }
@@ -139,7 +189,6 @@ impl Completion {
     pub(crate) fn unregister(&self, key: u64) {
         self.waiters
             .lock()
-            .list
             .retain(|waiter| !matches!(waiter, Waiter::Task(k, _) if *k == key));
     }
 
@@ -148,7 +197,7 @@ impl Completion {
         {
             let mut waiters = self.waiters.lock();
             if !self.is_done() {
-                waiters.list.push(Waiter::Callback(call));
+                waiters.push(Waiter::Callback(call));
                 return;
             }
         }
@@ -193,6 +242,7 @@ mod tests {
         let start = Instant::now();
         assert!(!completion.wait(Some(start + Duration::from_millis(20))));
         assert!(start.elapsed() >= Duration::from_millis(20));
-        assert!(completion.waiters.lock().list.is_empty());
+        let waiters = completion.waiters.lock();
+        assert!(waiters.first.is_none() && waiters.more.is_empty());
     }
 }

@@ -12,6 +12,7 @@ use crate::kernel::{Kernel, encode_item};
 use crate::panics;
 use crate::reduction::Reduction;
 use crate::remote::{self, Call, Code, Part, Run, RunFn};
+use crate::run_async::{Running, poll_kernel};
 use crate::slots::Slots;
 use crate::wire;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
 /// What a range of items became.
 #[derive(Serialize, Deserialize)]
@@ -273,6 +275,21 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
         // SAFETY: the inputs from `taken` on are still in their slots.
         unsafe { self.inputs.clear(taken.get()..range.end) };
         self.settle(first, range.len() as u64, pieces);
+    }
+
+    fn poll_part(&self, part: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
+        let index = self.first + part as u64;
+        // SAFETY: our claim holds the part; the first poll, and no other, takes its input.
+        let input = || unsafe { self.inputs.take(part) };
+        let outcome = ready!(poll_kernel(&self.kernel, running, input, cx));
+        // A value alone: parts end in any order, and the tree puts them in theirs.
+        let pieces = outcome.map(|value| vec![Piece::Values(vec![value])]);
+        self.settle(index, 1, pieces.map_err(|error| (index, error)));
+        Poll::Ready(())
+    }
+
+    fn abandon(&self, part: usize, error: TaskError) {
+        self.state.failures.record(self.first + part as u64, error);
     }
 
     fn call(&self, same_program: bool) -> Result<Call, TaskError> {

@@ -6,10 +6,12 @@ use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
 use crate::panics;
 use crate::remote::{self, Call, Part};
+use crate::run_async::{Running, poll_kernel};
 use crate::slots::{Progress, Slots};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 pub(crate) struct MapBody<K: Kernel> {
     kernel: K,
@@ -50,7 +52,11 @@ impl<K: Kernel> MapBody<K> {
     /// Notes that the outputs of a range are there, where somebody must drop them should nobody take them.
     fn wrote(&self, range: Range<usize>) {
         if std::mem::needs_drop::<K::Out>() {
-            self.written.lock().push(range);
+            let mut written = self.written.lock();
+            match written.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => written.push(range),
+            }
         }
     }
 
@@ -92,6 +98,24 @@ impl<K: Kernel> Body for MapBody<K> {
                 unsafe { self.inputs.clear(reached..range.end) };
             }
         }
+    }
+
+    fn poll_part(&self, part: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: our claim holds the part; the first poll, and no other, takes its input.
+        let input = || unsafe { self.inputs.take(part) };
+        match ready!(poll_kernel(&self.kernel, running, input, cx)) {
+            Ok(output) => {
+                // SAFETY: our claim holds the part; its input was taken, and its output is written once.
+                unsafe { self.outputs.put(part, output) };
+                self.wrote(part..part + 1);
+            }
+            Err(error) => self.failures.record(self.index(part), error),
+        }
+        Poll::Ready(())
+    }
+
+    fn abandon(&self, part: usize, error: TaskError) {
+        self.failures.record(self.index(part), error);
     }
 
     fn call(&self, same_program: bool) -> Result<Call, TaskError> {

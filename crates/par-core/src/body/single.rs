@@ -5,8 +5,10 @@ use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
 use crate::panics;
 use crate::remote::{self, Call, Part};
+use crate::run_async::{Running, poll_kernel};
 use parking_lot::Mutex;
 use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 /// Where a handle finds the outcome, whatever the kernel was.
 pub(crate) trait Outcome<O>: Body {
@@ -16,43 +18,69 @@ pub(crate) trait Outcome<O>: Body {
 
 pub(crate) struct SingleBody<K: Kernel> {
     kernel: K,
-    input: Mutex<Option<K::In>>,
-    outcome: Mutex<Option<Result<K::Out, TaskError>>>,
+    state: Mutex<State<K>>,
+}
+
+/// Errors are kept elsewhere, as they are large and rare: a job is small then, and many of them stay in the caches.
+struct State<K: Kernel> {
+    input: Option<K::In>,
+    outcome: Option<Result<K::Out, Box<TaskError>>>,
     /// Stays when the outcome is taken: a scope asks for it.
-    failure: Mutex<Option<TaskError>>,
+    failure: Option<Box<TaskError>>,
 }
 
 impl<K: Kernel> SingleBody<K> {
     pub(crate) fn new(kernel: K, input: K::In) -> Self {
         SingleBody {
             kernel,
-            input: Mutex::new(Some(input)),
-            outcome: Mutex::new(None),
-            failure: Mutex::new(None),
+            state: Mutex::new(State {
+                input: Some(input),
+                outcome: None,
+                failure: None,
+            }),
         }
     }
 
     /// The input of a job that was never claimed.
     pub(crate) fn take_input(&self) -> Option<K::In> {
-        self.input.lock().take()
+        self.state.lock().input.take()
     }
 
     fn end(&self, outcome: Result<K::Out, TaskError>) {
-        let input = self.input.lock().take();
-        if let Err(error) = &outcome {
-            *self.failure.lock() = Some(error.clone());
-        }
-        *self.outcome.lock() = Some(outcome);
-        drop(input);
+        let outcome = outcome.map_err(Box::new);
+        let failure = outcome.as_ref().err().cloned();
+        let before = {
+            let mut state = self.state.lock();
+            if failure.is_some() {
+                state.failure = failure;
+            }
+            (state.input.take(), state.outcome.replace(outcome))
+        };
+        // Outside the lock: these are the user's values.
+        drop(before);
     }
 }
 
 impl<K: Kernel> Body for SingleBody<K> {
     fn run(&self, _: Range<usize>) {
-        let input = self.input.lock().take();
-        if let Some(input) = input {
+        if let Some(input) = self.take_input() {
             self.end(panics::catch(|| self.kernel.call(input)).and_then(|outcome| outcome));
         }
+    }
+
+    fn poll_part(&self, _: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
+        let input = match running {
+            None => self.take_input(),
+            Some(_) => None,
+        };
+        if running.is_none() && input.is_none() {
+            // Its outcome is there already.
+            return Poll::Ready(());
+        }
+        let first = || input.expect("the first poll has the input");
+        let outcome = ready!(poll_kernel(&self.kernel, running, first, cx));
+        self.end(outcome);
+        Poll::Ready(())
     }
 
     fn call(&self, same_program: bool) -> Result<Call, TaskError> {
@@ -60,7 +88,7 @@ impl<K: Kernel> Body for SingleBody<K> {
     }
 
     fn encode(&self, _: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
-        match &*self.input.lock() {
+        match &self.state.lock().input {
             Some(input) => encode_item(input, out)?,
             None => return Err(TaskError::Codec("input: it is gone".to_owned())),
         }
@@ -78,12 +106,13 @@ impl<K: Kernel> Body for SingleBody<K> {
     }
 
     fn failure(&self) -> Option<TaskError> {
-        self.failure.lock().clone()
+        self.state.lock().failure.as_deref().cloned()
     }
 }
 
 impl<K: Kernel> Outcome<K::Out> for SingleBody<K> {
     fn take(&self) -> Option<Result<K::Out, TaskError>> {
-        self.outcome.lock().take()
+        let outcome = self.state.lock().outcome.take();
+        outcome.map(|outcome| outcome.map_err(|error| *error))
     }
 }

@@ -6,11 +6,13 @@ use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
 use crate::panics;
 use crate::remote::{self, Call, Part};
+use crate::run_async::{Running, poll_kernel};
 use crate::slots::Slots;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 /// Index in the whole input, and how that item ended.
@@ -105,6 +107,18 @@ impl<K: Kernel> Body for StreamBody<K> {
             // One at a time: the reader may be waiting for just this one.
             self.put(vec![(self.first + part as u64, outcome)]);
         }
+    }
+
+    fn poll_part(&self, part: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: our claim holds the part; the first poll, and no other, takes its input.
+        let input = || unsafe { self.inputs.take(part) };
+        let outcome = ready!(poll_kernel(&self.kernel, running, input, cx));
+        self.put(vec![(self.first + part as u64, outcome)]);
+        Poll::Ready(())
+    }
+
+    fn abandon(&self, part: usize, error: TaskError) {
+        self.put(vec![(self.first + part as u64, Err(error))]);
     }
 
     fn call(&self, same_program: bool) -> Result<Call, TaskError> {

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, Check, submit};
 use super::folder::Folder;
+use super::law09_interleaving;
 use super::tasks::{
     awaits, double, every_form, fibonacci, forbidden, gate, holds, impatient, inner_map, tree, wants,
 };
@@ -19,6 +20,18 @@ pub(super) const CHECKS: &[Check<AnyPool>] = &[
     ("a waiter that holds a lock runs nobody who wants it", locks),
     ("a wait with a deadline inside a task keeps it", deadlines),
     ("a blocking wait inside async code is an error", asynchronous),
+    (
+        "async tasks go on beside each other",
+        law09_interleaving::beside_each_other,
+    ),
+    (
+        "async tasks and blocking ones do not stop each other",
+        law09_interleaving::beside_blocking,
+    ),
+    (
+        "an async task is cancelled where it waits",
+        law09_interleaving::cancelled,
+    ),
 ];
 
 fn levels(bench: &Bench<AnyPool>) {

@@ -11,6 +11,8 @@ use par_macros::task;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -309,6 +311,55 @@ pub(super) async fn awaits(depth: u64) -> Result<u64, TaskError> {
     let a = pool.submit::<awaits>(depth - 1)?;
     let b = pool.submit::<awaits>(depth - 1)?;
     Ok(a.await? + b.await?)
+}
+
+/// Lets others have the thread once.
+async fn pass() {
+    let mut passed = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut passed, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Ends once another of its kind has begun; fails where that does not happen in time.
+#[task]
+pub(super) async fn meets(folder: String, me: u64, other: u64, limit_ms: u64) -> Result<u64, String> {
+    note(&folder, "met", me);
+    let end = Instant::now() + Duration::from_millis(limit_ms);
+    let other_line = other.to_string();
+    loop {
+        let met = std::fs::read_to_string(format!("{folder}/met")).unwrap_or_default();
+        if met.lines().any(|line| line == other_line) {
+            return Ok(me);
+        }
+        if Instant::now() >= end {
+            return Err(format!("async task {me} never met {other}"));
+        }
+        pass().await;
+    }
+}
+
+/// As `gate`, but waits as async code does, and is blind to its token.
+#[task]
+pub(super) async fn waits_open(folder: String, tag: u64) -> u64 {
+    struct End(String, u64);
+    impl Drop for End {
+        fn drop(&mut self) {
+            note(&self.0, "gates ended", self.1);
+        }
+    }
+    note(&folder, "gates", tag);
+    let end = End(folder, tag);
+    let last = Instant::now() + LONGEST;
+    while !is_open(&end.0) && Instant::now() < last {
+        pass().await;
+    }
+    tag
 }
 
 /// Every form of a wait, and of a map, inside a task.

@@ -3,12 +3,12 @@
 use super::Pool;
 use super::blocks::Blocks;
 use super::map::{BLOCKS_AHEAD, Running};
+use super::waits::{Wait, blocking};
 use crate::body::Failures;
 use crate::body::fold::{FoldBody, FoldState, Gather};
 use crate::engine::{Engine, SameProgram};
 use crate::error::MapError;
 use crate::fold::{self, ScanKind};
-use crate::handle::wait_for;
 use crate::job::{Body, Job};
 use crate::kernel::{Identity, Kernel, OfFn, OfTask};
 use crate::plan::{ChunkPlan, Plan, Schedule};
@@ -29,7 +29,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         items: impl IntoIterator<Item = T::Input>,
         reduction: R,
     ) -> Result<R::Output, MapError> {
-        self.run_fold(OfTask::<T>::new(), items, reduction)
+        blocking(self.run_fold(Wait::Block, OfTask::<T>::new(), items.into_iter(), reduction))
     }
 
     /// Folds the items themselves.
@@ -42,7 +42,8 @@ impl<E: ?Sized + Engine> Pool<E> {
         reduction: R,
     ) -> Result<R::Output, MapError> {
         if self.info().capabilities.same_program {
-            return self.run_fold(Identity::<T>::new(), items, reduction);
+            let kernel = Identity::<T>::new();
+            return blocking(self.run_fold(Wait::Block, kernel, items.into_iter(), reduction));
         }
         // Workers that find code by name cannot find a fold without a task: the order of the tree is the same here.
         self.plan.check().map_err(|error| MapError { index: 0, error })?;
@@ -61,7 +62,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     /// # Errors
     /// [`MapError`] with the lowest index of those that failed.
     pub fn for_each<T: Task>(&self, items: impl IntoIterator<Item = T::Input>) -> Result<(), MapError> {
-        self.run_fold(OfTask::<T>::new(), items, Count).map(|_| ())
+        blocking(self.run_fold(Wait::Block, OfTask::<T>::new(), items.into_iter(), Count)).map(|_| ())
     }
 
     /// Runs task `T` on every item and returns the running reductions of the values, up to and with each (inclusive) or
@@ -85,10 +86,11 @@ impl<E: ?Sized + Engine> Pool<E> {
             .map_err(|error| MapError { index: 0, error })
     }
 
-    fn run_fold<K: Kernel, R: Reduction<K::Out>>(
+    pub(super) async fn run_fold<K: Kernel, R: Reduction<K::Out>>(
         &self,
+        wait: Wait,
         kernel: K,
-        items: impl IntoIterator<Item = K::In>,
+        items: impl Iterator<Item = K::In>,
         reduction: R,
     ) -> Result<R::Output, MapError> {
         self.plan.check().map_err(|error| MapError { index: 0, error })?;
@@ -97,8 +99,7 @@ impl<E: ?Sized + Engine> Pool<E> {
             gather: Mutex::new(Gather::new(reduction.clone(), leaf)),
             failures: Failures::new(),
         });
-        let mut blocks =
-            Blocks::new(items.into_iter(), 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
+        let mut blocks = Blocks::new(items, 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
         let mut running = Running {
             pool: self,
             jobs: VecDeque::new(),
@@ -111,15 +112,17 @@ impl<E: ?Sized + Engine> Pool<E> {
                 let schedule = fold_schedule(&self.plan, parts, leaf, self.workers());
                 let body = FoldBody::new(kernel, reduction.clone(), leaf, first, block, Arc::clone(&state));
                 let job = Job::new(self.spec::<K>(), parts, schedule, body);
-                self.start(&(Arc::clone(&job) as Arc<Job<dyn Body>>));
+                let plain = Arc::clone(&job) as Arc<Job<dyn Body>>;
                 running.jobs.push_back((first, job));
+                self.start_by(wait, &plain).await;
             }
             let Some((first, job)) = running.jobs.front() else {
                 break;
             };
             let at = |error| MapError { index: *first, error };
-            wait_for(&(Arc::clone(job) as Arc<Job<dyn Body>>), &self.erased, None).map_err(at)?;
-            if let Some(error) = job.core.ended_early.lock().clone() {
+            let plain = Arc::clone(job) as Arc<Job<dyn Body>>;
+            wait.for_job(&plain, &self.erased).await.map_err(at)?;
+            if let Some(error) = job.early_end() {
                 return Err(at(error));
             }
             let end = *first + job.parts() as u64;
@@ -155,6 +158,6 @@ impl<E: ?Sized + SameProgram> Pool<E> {
         function: fn(I) -> O,
         reduction: R,
     ) -> Result<R::Output, MapError> {
-        self.run_fold(OfFn(function), items, reduction)
+        blocking(self.run_fold(Wait::Block, OfFn(function), items.into_iter(), reduction))
     }
 }

@@ -2,10 +2,10 @@
 
 use super::Pool;
 use super::blocks::Blocks;
+use super::waits::{Wait, blocking};
 use crate::body::map::MapBody;
 use crate::engine::{Engine, SameProgram};
 use crate::error::{MapError, TaskError};
-use crate::handle::wait_for;
 use crate::job::{Body, Job};
 use crate::kernel::{Kernel, OfFn, OfTask};
 use crate::task::{Data, Task};
@@ -24,7 +24,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         &self,
         items: impl IntoIterator<Item = T::Input>,
     ) -> Result<Vec<T::Output>, MapError> {
-        self.run_map(OfTask::<T>::new(), items)
+        blocking(self.run_map(Wait::Block, OfTask::<T>::new(), items.into_iter()))
     }
 
     /// Runs task `T` on every item; how each of them ended, in the order of the items.
@@ -41,13 +41,13 @@ impl<E: ?Sized + Engine> Pool<E> {
             .collect())
     }
 
-    fn run_map<K: Kernel>(
+    pub(super) async fn run_map<K: Kernel>(
         &self,
+        wait: Wait,
         kernel: K,
-        items: impl IntoIterator<Item = K::In>,
+        items: impl Iterator<Item = K::In>,
     ) -> Result<Vec<K::Out>, MapError> {
         self.plan.check().map_err(|error| MapError { index: 0, error })?;
-        let items = items.into_iter();
         let known = items.size_hint().0;
         let mut blocks = Blocks::new(items, 64, self.plan.window_items() / BLOCKS_AHEAD).whole_if_flat();
         let mut running = Running {
@@ -62,15 +62,17 @@ impl<E: ?Sized + Engine> Pool<E> {
                 let parts = block.len();
                 let body = MapBody::new(kernel, first, block);
                 let job = Job::new(self.spec::<K>(), parts, self.schedule(parts), body);
-                self.start(&(Arc::clone(&job) as Arc<Job<dyn Body>>));
+                let plain = Arc::clone(&job) as Arc<Job<dyn Body>>;
                 running.jobs.push_back((first, job));
+                self.start_by(wait, &plain).await;
             }
             let Some((first, job)) = running.jobs.front() else {
                 return Ok(all);
             };
             let at = |error| MapError { index: *first, error };
-            wait_for(&(Arc::clone(job) as Arc<Job<dyn Body>>), &self.erased, None).map_err(at)?;
-            if let Some(error) = job.core.ended_early.lock().clone() {
+            let plain = Arc::clone(job) as Arc<Job<dyn Body>>;
+            wait.for_job(&plain, &self.erased).await.map_err(at)?;
+            if let Some(error) = job.early_end() {
                 return Err(at(error));
             }
             let values = job.body.take()?;
@@ -98,7 +100,7 @@ impl<E: ?Sized + SameProgram> Pool<E> {
         items: impl IntoIterator<Item = I>,
         function: fn(I) -> O,
     ) -> Result<Vec<O>, MapError> {
-        self.run_map(OfFn(function), items)
+        blocking(self.run_map(Wait::Block, OfFn(function), items.into_iter()))
     }
 }
 

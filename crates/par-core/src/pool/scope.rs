@@ -3,7 +3,7 @@
 use super::Pool;
 use crate::engine::Engine;
 use crate::error::TaskError;
-use crate::handle::{Handle, wait_for};
+use crate::handle::{Handle, may_block, wait_for};
 use crate::job::Job;
 use crate::task::Task;
 use parking_lot::Mutex;
@@ -51,6 +51,8 @@ impl<E: ?Sized + Engine> Pool<E> {
         timeout: Option<Duration>,
         body: impl FnOnce(&Scope<'_, E>) -> Result<R, TaskError>,
     ) -> Result<R, TaskError> {
+        // The scope waits for its children before it returns, and the children may need the thread that it waits with.
+        may_block(&*self.engine)?;
         let limit = timeout.map(|limit| (Instant::now() + limit, limit));
         let scope = Scope {
             pool: self,

@@ -7,7 +7,7 @@ use crate::body::stream::{Arrivals, StreamBody};
 use crate::context;
 use crate::engine::Engine;
 use crate::error::TaskError;
-use crate::handle::{Blocking, look_again};
+use crate::handle::{Blocking, look_again, may_block};
 use crate::job::{Body, Job};
 use crate::kernel::OfTask;
 use crate::plan::Claimant;
@@ -74,6 +74,7 @@ impl<E: ?Sized + Engine> Pool<E> {
             arrivals: Arc::new(Arrivals::new()),
             early: ordered.then(BTreeMap::new),
             next: 0,
+            refused: false,
             task: PhantomData,
         })
     }
@@ -91,6 +92,8 @@ pub struct Stream<'a, E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>>
     early: Option<BTreeMap<u64, Result<T::Output, TaskError>>>,
     /// Where order is kept: whose turn it is.
     next: u64,
+    /// Whether it ended with the error of a wait in async code: the next call would find the same.
+    refused: bool,
     task: PhantomData<T>,
 }
 
@@ -125,6 +128,9 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
     }
 
     fn advance(&mut self, deadline: Option<Instant>) -> Option<(u64, Result<T::Output, TaskError>)> {
+        if self.refused {
+            return None;
+        }
         loop {
             if let Some(early) = &mut self.early
                 && let Some(outcome) = early.remove(&self.next)
@@ -138,6 +144,9 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
                 return None;
             }
             let (index, outcome) = self.arrival(deadline)?;
+            if self.refused {
+                return Some((index, outcome));
+            }
             match &mut self.early {
                 Some(early) => {
                     early.insert(index, outcome);
@@ -155,9 +164,8 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
             return Some(arrived);
         }
         let engine = &self.running.pool.erased;
-        if let Err(error) = context::may_block() {
-            // Ends the stream: a second call would find the same.
-            self.ahead = 0;
+        if let Err(error) = may_block(&**engine) {
+            self.refused = true;
             return Some((self.next, Err(error)));
         }
         let here = context::is_worker_of(engine);
@@ -191,7 +199,12 @@ impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T,
         let mut open = jobs
             .map(|(_, job)| Arc::clone(job) as Arc<Job<dyn Body>>)
             .filter(|job| !job.is_done());
-        match open.clone().find_map(|job| job.claim(Claimant::Any)) {
+        let claims = |job: &Arc<Job>| job.unclaimed() > 0 && engine.expedite(job);
+        match open
+            .clone()
+            .filter(claims)
+            .find_map(|job| job.claim(Claimant::Any))
+        {
             Some(claim) => {
                 engine.run_inline(claim);
                 true

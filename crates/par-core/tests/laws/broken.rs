@@ -59,6 +59,9 @@ fails! {
     law_8_takes_without_bound_at_3: 8 at 3, Typed, Unbounded, "a queue of 4 took";
     law_9_runs_strangers: 9 at 1, Typed, RunsStrangers, "the lock";
     law_9_assists_anyone: 9 at 3, Typed, AssistsAnyone, "the lock";
+    law_9_gives_async_tasks_a_worker_each: 9 at 1, Typed, BlocksOnAsync, "never met";
+    law_9_lets_blocking_tasks_stop_async_ones: 9 at 3, Typed, BlocksOnAsync, "async tasks and blocking ones do not stop each other";
+    law_9_cancels_async_tasks_by_their_token_alone: 9 at 3, Typed, BlocksOnAsync, "an async task is cancelled where it waits";
     law_10_leaves_threads: 10 at 1, Typed, LeavesThreads, "every worker is gone";
     law_10_lies: 10 at 3, Typed, LiesInReport, "Drain runs everything";
     law_10_drops_what_waits: 10 at 1, Typed, DropsQueue, "a task that waited when the pool was drained";

@@ -77,6 +77,8 @@ pub(crate) enum Fault {
     EndsEarly,
     /// A shutdown takes as long as it takes.
     IgnoresDeadlines,
+    /// Says that async tasks go on beside each other, and gives each a worker until it ends.
+    BlocksOnAsync,
 }
 
 /// The options of the engine.
@@ -296,6 +298,7 @@ impl Engine for Faulty {
             borrowing: typed,
             same_program: true,
             processes: self.options.mode == Mode::Processes,
+            tokio_tasks: self.has(Fault::BlocksOnAsync),
             ..Capabilities::default()
         };
         Info {
