@@ -27,8 +27,24 @@
 #![forbid(unsafe_code)]
 
 mod communicator;
-mod mailbox;
+mod crew;
+mod error;
+mod local;
+mod pool;
+mod protocol;
+pub mod transport;
+mod worker;
 
-pub use communicator::{Communicator, MpiError, run};
+pub use communicator::{Communicator, run};
+pub use crew::Crew;
+pub use error::MpiError;
 pub use par_core;
-pub use par_core::{Max, MaxLoc, Min, MinLoc, Product, Reduction, Sum};
+pub use par_core::*;
+pub use pool::{MpiEngine, MpiOptions};
+
+/// A pool whose workers are ranks.
+#[doc(alias = "MPIPoolExecutor")]
+pub type MpiPool = Pool<MpiEngine>;
+
+/// The name of the engine.
+const NAME: &str = "mpi";
