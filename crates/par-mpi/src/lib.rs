@@ -24,7 +24,7 @@
 //! | `comm.bcast`, `comm.gather`, `comm.scatter` | [`Communicator::bcast`], [`Communicator::gather`], [`Communicator::scatter`] |
 //! | `comm.allreduce`, `comm.barrier` | [`Communicator::all_reduce`], [`Communicator::barrier`] |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod communicator;
 mod crew;
@@ -34,6 +34,8 @@ mod pool;
 mod protocol;
 pub mod transport;
 mod worker;
+#[cfg(feature = "mpi")]
+mod world;
 
 pub use communicator::{Communicator, run};
 pub use crew::Crew;
@@ -41,6 +43,8 @@ pub use error::MpiError;
 pub use par_core;
 pub use par_core::*;
 pub use pool::{MpiEngine, MpiOptions};
+#[cfg(feature = "mpi")]
+pub use world::{run_world, world};
 
 /// A pool whose workers are ranks.
 #[doc(alias = "MPIPoolExecutor")]
