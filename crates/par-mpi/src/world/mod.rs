@@ -4,6 +4,7 @@
 //! death end them all; the rank that was the reason says so first.
 
 mod native;
+mod peers;
 
 use crate::communicator::Communicator;
 use crate::error::MpiError;

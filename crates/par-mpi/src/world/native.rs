@@ -3,12 +3,14 @@
 //! 1. MPI is asked for `MPI_THREAD_SERIALIZED`, and every call is made under one lock: any thread may send and receive, and none is
 //!    ever inside MPI while another is. Nothing that waits for another rank is called under the lock but the receive of a message
 //!    that has been matched already.
-//! 2. Each channel has a communicator of its own, so that no tag of a user is seen by the engine. One more tells that a rank leaves.
+//! 2. Each channel has a communicator of its own, so that no tag of a user is seen by the engine. On one more a rank says which process it
+//!    is, and that it leaves. A process that ends without having left takes all others along: who waits, looks now and then.
 //! 3. A send is `MPI_Isend` of bytes that are kept here until MPI is done with them. Whoever polls, sees to that.
 //! 4. A receive is `MPI_Improbe`, then `MPI_Mrecv` of the length that was found: nothing is ever cut off. Between polls a thread
 //!    spins for moments, then yields, then sleeps, as ranks may outnumber cores.
 #![allow(unsafe_code)]
 
+use super::peers::{self, Peers};
 use crate::error::MpiError;
 use crate::transport::{CHANNELS, Channel, Match, Message, Received, Transport};
 use mpi::ffi;
@@ -23,8 +25,11 @@ use std::time::{Duration, Instant};
 
 /// The longest message: MPI counts in a C `int`.
 const LONGEST: usize = c_int::MAX as usize;
-/// The tag of the word that a rank leaves.
+/// Tags of the words of a rank about itself: that it leaves, and its card.
 const LEAVES: c_int = 1;
+const CARD: c_int = 2;
+/// Sleeps between two looks at who is still there.
+const LOOKS: u32 = 20;
 /// Sends that are looked after in one poll.
 const TESTED: usize = 16;
 /// How long an abort waits for another thread to come out of MPI.
@@ -57,6 +62,7 @@ struct Calls {
     comms: [ffi::MPI_Comm; CHANNELS + 1],
     sends: VecDeque<Pending>,
     left: Vec<bool>,
+    peers: Peers,
 }
 
 /// A send that MPI is not done with.
@@ -142,6 +148,7 @@ impl World {
             )));
         }
         let world = Arc::new(Self::join(begun == 0)?);
+        world.tell_all(CARD, &peers::card())?;
         if OPEN.set(Arc::clone(&world)).is_ok() {
             // SAFETY: the function lives as long as the program.
             let refused = unsafe { libc::atexit(at_exit) } != 0;
@@ -214,8 +221,40 @@ impl World {
                 comms,
                 sends: VecDeque::new(),
                 left: (0..size).map(|other| other == rank).collect(),
+                peers: Peers::new(size),
             }),
         })
+    }
+
+    /// Tells all other ranks something about this one.
+    fn tell_all(&self, tag: c_int, word: &[u8]) -> Result<(), MpiError> {
+        let mut calls = self.calls.lock();
+        let mut others = (0..self.size).filter(|other| *other != self.rank);
+        others.try_for_each(|other| calls.send(self.rank, CHANNELS, other, tag, word.to_vec()))
+    }
+
+    /// Looks after sends, at who has left, and whether the others still live.
+    fn look_around(&self) -> Result<(), MpiError> {
+        let dead = {
+            let mut calls = self.calls.lock();
+            calls.look_around(self.rank)?;
+            let dead = calls.peers.dead();
+            if !dead.is_empty() {
+                // Its last words came before its end.
+                calls.look_around(self.rank)?;
+            }
+            dead.into_iter().find(|(rank, _)| !calls.left[*rank])
+        };
+        if let Some((rank, process)) = dead {
+            eprintln!(
+                "par-mpi: rank {} of {}: rank {rank} (process {process}) has died; all ranks end",
+                self.rank, self.size
+            );
+            // MPI_Abort would wait for the launcher, which ends what is left by itself, but slowly.
+            // SAFETY: ends this process without running anything of it.
+            unsafe { libc::_exit(1) };
+        }
+        Ok(())
     }
 
     /// Leaves, once all other ranks do: nobody misses a message then, and nobody waits for this rank in vain.
@@ -242,6 +281,9 @@ impl World {
             }
             drop(calls);
             pause.wait(None);
+            if pause.is_time_to_look() {
+                self.look_around()?;
+            }
         }
         if unread > 0 {
             eprintln!(
@@ -330,7 +372,10 @@ impl Calls {
     fn look_around(&mut self, rank: usize) -> Result<(), MpiError> {
         self.look_after_sends(rank)?;
         while let Some(message) = self.take(rank, CHANNELS, Match::ANY)? {
-            self.left[message.source] = true;
+            match message.tag as c_int {
+                LEAVES => self.left[message.source] = true,
+                _ => self.peers.meet(message.source, &message.bytes),
+            }
         }
         Ok(())
     }
@@ -413,12 +458,13 @@ struct Pause {
     spins: u32,
     since: Option<Instant>,
     nap: Option<Duration>,
+    naps: u32,
 }
 
 impl Pause {
-    /// Whether the wait has become a long one.
-    fn is_long(&self) -> bool {
-        self.nap.is_some()
+    /// Whether the wait has become a long one, and it is time to look whether there is still somebody to wait for.
+    fn is_time_to_look(&self) -> bool {
+        self.naps % LOOKS == 1
     }
 
     fn wait(&mut self, until: Option<Instant>) {
@@ -434,6 +480,7 @@ impl Pause {
         }
         let nap = self.nap.map_or(NAP, |nap| (2 * nap).min(SLEEP));
         self.nap = Some(nap);
+        self.naps += 1;
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         std::thread::sleep(left.map_or(nap, |left| left.min(nap)));
     }
@@ -497,13 +544,15 @@ impl Transport for World {
             if let Some(message) = self.try_receive(channel, which)? {
                 return Ok(Received::Message(message));
             }
-            if let (true, Some(source)) = (pause.is_long(), which.source) {
-                let mut calls = self.calls.lock();
-                calls.look_around(self.rank)?;
-                // Its last messages were sent before it said that it leaves.
-                if source != self.rank && calls.left[source] {
-                    let last = calls.take(self.rank, channel as usize, which)?;
-                    return Ok(last.map_or(Received::Ended, Received::Message));
+            if pause.is_time_to_look() {
+                self.look_around()?;
+                if let Some(source) = which.source.filter(|source| *source != self.rank) {
+                    let mut calls = self.calls.lock();
+                    // Its last messages were sent before it said that it leaves.
+                    if calls.left[source] {
+                        let last = calls.take(self.rank, channel as usize, which)?;
+                        return Ok(last.map_or(Received::Ended, Received::Message));
+                    }
                 }
             }
             if self.woken[channel as usize].swap(false, Ordering::SeqCst)

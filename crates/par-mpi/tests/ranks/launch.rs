@@ -45,7 +45,9 @@ pub(crate) struct Ended {
     pub(crate) out: String,
     pub(crate) err: String,
     in_time: bool,
+    /// When the launcher had ended, and when no rank was left.
     at: SystemTime,
+    gone: Option<SystemTime>,
     folder: TempDir,
 }
 
@@ -130,11 +132,18 @@ impl Launch {
             folder: folder.path().to_owned(),
         };
         let until = Instant::now() + self.deadline;
-        let mut status = None;
+        let (mut status, mut signed, mut gone) = (None, false, None);
         while status.is_none() && Instant::now() < until {
             status = running.child.try_wait().expect("a child has a status");
-            // The moment of its end is measured.
-            std::thread::sleep(Duration::from_millis(2));
+            // The moment of the end is measured, that of the ranks and that of the launcher.
+            let left = ranks_left(folder.path()).len();
+            signed |= left > 0;
+            if left > 0 {
+                gone = None;
+            } else if signed {
+                gone = gone.or(Some(SystemTime::now()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         let at = SystemTime::now();
         drop(running);
@@ -148,6 +157,7 @@ impl Launch {
             err: read("err"),
             in_time: status.is_some(),
             at,
+            gone,
             folder,
         }
     }
@@ -199,11 +209,13 @@ impl Ended {
         assert!(self.code == Some(0), "it should have ended well\n{self}");
     }
 
-    /// How long after the event it ended.
-    pub(crate) fn since_event(&self) -> Option<Duration> {
+    /// How long after the event no rank was left, and the launcher had ended.
+    pub(crate) fn since_event(&self) -> Option<(Duration, Duration)> {
         let text = std::fs::read_to_string(self.folder.path().join("event")).ok()?;
         let event = UNIX_EPOCH + Duration::from_micros(text.parse().ok()?);
-        self.at.duration_since(event).ok()
+        let ended = self.at.duration_since(event).ok()?;
+        let gone = self.gone.and_then(|gone| gone.duration_since(event).ok());
+        Some((gone.unwrap_or(ended), ended))
     }
 
     pub(crate) fn ranks(&self) -> Ranks {
