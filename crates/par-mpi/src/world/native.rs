@@ -35,8 +35,10 @@ const TESTED: usize = 16;
 /// How long an abort waits for another thread to come out of MPI.
 const OUT: Duration = Duration::from_millis(200);
 
-/// Where a waiting thread stops spinning, and where it stops yielding.
-const SPINS: u32 = 32;
+/// Polls before a waiting thread stops spinning, where there are cores for all ranks and where there are not; and for how long it
+/// yields.
+const SPINS: u32 = 300;
+const FEW_SPINS: u32 = 20;
 const YIELDS: Duration = Duration::from_micros(200);
 /// How long it sleeps then, and the most.
 const NAP: Duration = Duration::from_micros(20);
@@ -48,6 +50,8 @@ pub(super) struct World {
     size: usize,
     most_tag: u32,
     name: String,
+    /// How long its threads spin.
+    spins: u32,
     /// Whether MPI was started here, and not by somebody who will end it.
     ours: bool,
     woken: [AtomicBool; CHANNELS],
@@ -209,7 +213,9 @@ impl World {
             .unwrap_or("MPI")
             .trim()
             .to_owned();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(World {
+            spins: if size <= cores { SPINS } else { FEW_SPINS },
             rank,
             size,
             most_tag: u32::try_from(most_tag).unwrap_or(32767),
@@ -280,7 +286,7 @@ impl World {
                 break;
             }
             drop(calls);
-            pause.wait(None);
+            pause.wait(self.spins, None);
             if pause.is_time_to_look() {
                 self.look_around()?;
             }
@@ -467,8 +473,8 @@ impl Pause {
         self.naps % LOOKS == 1
     }
 
-    fn wait(&mut self, until: Option<Instant>) {
-        if self.spins < SPINS {
+    fn wait(&mut self, spins: u32, until: Option<Instant>) {
+        if self.spins < spins {
             self.spins += 1;
             std::hint::spin_loop();
             return;
@@ -560,7 +566,7 @@ impl Transport for World {
             {
                 return Ok(Received::Nothing);
             }
-            pause.wait(until);
+            pause.wait(self.spins, until);
         }
     }
 
