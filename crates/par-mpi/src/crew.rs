@@ -3,7 +3,7 @@
 use crate::communicator::Communicator;
 use crate::error::MpiError;
 use crate::local::Local;
-use crate::pool::{MpiEngine, MpiOptions, Office};
+use crate::pool::{MpiEngine, MpiOptions, Office, release};
 use crate::transport::Transport;
 use crate::worker::{ROOT, say_gone, serve};
 use crate::{Builder, MpiPool, StartError};
@@ -30,6 +30,10 @@ impl fmt::Debug for Crew {
 }
 
 impl Crew {
+    pub(crate) fn over(office: Arc<Office>) -> Self {
+        Crew { office }
+    }
+
     pub(crate) fn office(&self) -> &Arc<Office> {
         &self.office
     }
@@ -88,9 +92,7 @@ impl Communicator {
                 office: &office,
                 threads: Some(threads),
             };
-            let result = program(&Crew {
-                office: Arc::clone(&office),
-            });
+            let result = program(&Crew::over(Arc::clone(&office)));
             drop(ending);
             return Ok(Some(result));
         }
@@ -98,14 +100,18 @@ impl Communicator {
             serve(Arc::clone(self.transport()))?;
             return Ok(None);
         }
-        let office = Office::open(Arc::clone(self.transport())).map_err(failed)?;
+        let office = match Office::open(Arc::clone(self.transport())) {
+            Ok(office) => office,
+            Err(error) => {
+                release(&**self.transport());
+                return Err(failed(error));
+            }
+        };
         let ending = Ending {
             office: &office,
             threads: None,
         };
-        let result = program(&Crew {
-            office: Arc::clone(&office),
-        });
+        let result = program(&Crew::over(Arc::clone(&office)));
         drop(ending);
         Ok(Some(result))
     }

@@ -16,7 +16,7 @@ mod seat;
 mod shutdown;
 
 pub use engine::{MpiEngine, MpiOptions};
-pub(crate) use office::Office;
+pub(crate) use office::{Office, release};
 
 use crate::protocol::{down, message};
 use crate::transport::Channel;
@@ -184,3 +184,6 @@ impl Hub {
         self.health_changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,14 @@ impl Drop for Attention<'_> {
     }
 }
 
+/// Tells the other ranks that no pool comes any more.
+pub(crate) fn release(transport: &dyn Transport) {
+    for rank in 1..transport.size() {
+        // A rank that cannot be told ends with the others.
+        let _ = transport.send(Channel::Engine, rank, down::LEAVE, message(0, |_| {}));
+    }
+}
+
 impl Office {
     /// Opens an office over ranks that serve.
     pub(crate) fn open(transport: Arc<dyn Transport>) -> std::io::Result<Arc<Self>> {
@@ -164,12 +172,7 @@ impl Office {
         for hub in self.hubs() {
             hub.give_up("the ranks serve no longer");
         }
-        for rank in 1..self.transport.size() {
-            // A rank that cannot be told ends with the others.
-            let _ = self
-                .transport
-                .send(Channel::Engine, rank, down::LEAVE, message(0, |_| {}));
-        }
+        release(&*self.transport);
     }
 
     /// Makes whoever waits for messages look around.
@@ -213,6 +216,9 @@ impl Office {
         while !self.over.load(Ordering::SeqCst) {
             self.stay_away();
             let broken = self.broken.lock().is_some();
+            if broken {
+                self.give_up();
+            }
             if !self.expects() || broken {
                 self.rest();
                 continue;
@@ -286,6 +292,11 @@ impl Office {
         if let Err(why) = self.turn_or_fail(until, enough) {
             self.broken.lock().get_or_insert(why);
         }
+        self.give_up();
+    }
+
+    /// If the ranks can do nothing more, ends what the pools have.
+    fn give_up(&self) {
         let broken = self.broken.lock().clone();
         if let Some(why) = broken {
             for hub in self.hubs() {

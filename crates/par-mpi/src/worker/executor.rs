@@ -23,12 +23,15 @@ impl Worker {
             .name("par-rank-worker".to_owned())
             .stack_size(STACK)
             .spawn(move || {
-                {
+                // What the thread kept for its tasks goes before the pool is told that it has ended, and may panic.
+                let ended = par_core::catch(|| {
                     let _worker = enter_worker(me.index, me.engine());
                     if first.is_none_or(|initializer| me.initialize(initializer)) {
                         me.work();
                     }
-                    // What the thread kept for its tasks goes before the pool is told that it has ended.
+                });
+                if let Err(error) = ended {
+                    eprintln!("par-mpi: worker {}, at its end: {error}", me.index);
                 }
                 me.leave();
             });
