@@ -6,6 +6,21 @@
 //! 2. `send` never waits for the receiver. The transport owns the bytes until it is rid of them.
 //! 3. A receive takes the oldest message that matches. Channels do not see each other's messages.
 //! 4. All methods may be called by any thread at any time. Two threads may not wait for the same messages.
+//!
+//! ```
+//! use par_mpi::transport::{Channel, Match, Received};
+//!
+//! let greetings = par_mpi::run(2, |comm| {
+//!     let raw = comm.transport();
+//!     raw.send(Channel::User, 1 - raw.rank(), 7, b"hello".to_vec())?;
+//!     match raw.receive(Channel::User, Match::ANY, None)? {
+//!         Received::Message(message) => Ok((message.source, message.tag, message.bytes)),
+//!         other => panic!("no message: {other:?}"),
+//!     }
+//! })?;
+//! assert_eq!(greetings[0], (1, 7, b"hello".to_vec()));
+//! # Ok::<(), par_mpi::MpiError>(())
+//! ```
 
 use crate::error::MpiError;
 use std::time::Instant;

@@ -32,12 +32,20 @@ fn main() -> ExitCode {
         return programs::run(&program);
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (mut parts, mut skipped) = (Vec::new(), Vec::new());
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "--skip" => skipped.extend(words.next()),
+            // Options of other harnesses that have a value of their own.
+            "--test-threads" | "--format" | "--color" | "--logfile" | "-Z" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            part => parts.push(part),
+        }
+    }
     let wanted = |name: &str| {
-        let mut names = arguments
-            .iter()
-            .filter(|argument| !argument.starts_with('-'))
-            .peekable();
-        names.peek().is_none() || names.any(|part| name.contains(part.as_str()))
+        (parts.is_empty() || parts.iter().any(|part| name.contains(part)))
+            && !skipped.iter().any(|part| name.contains(part))
     };
     let chosen: Vec<&Test> = TESTS.iter().filter(|(name, _)| wanted(name)).collect();
     if arguments.iter().any(|argument| argument == "--list") {
