@@ -5,6 +5,7 @@ use par_mpi::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 #[task]
 fn double(x: u64) -> u64 {
@@ -202,6 +203,30 @@ fn a_crew_serves_one_pool_after_the_other_and_two_at_once() {
     let mut ranks = sums.into_iter();
     assert_eq!(ranks.next(), Some((Some(5 * 9900 + 2 * 2450), 6, Some(Ok(8)))));
     assert!(ranks.all(|other| other == (None, 6, None)));
+}
+
+/// Waits for a child in a way that runs nothing inline: the child has to come back to a rank.
+#[task]
+fn waits_for_child(x: u64) -> Result<u64, TaskError> {
+    let pool = par_mpi::current().expect("inside a task");
+    match pool.submit::<double>(x)?.wait_timeout(Duration::from_secs(20)) {
+        Ok(outcome) => outcome,
+        Err(handle) => Err(TaskError::Rejected(format!("nobody runs {handle:?}"))),
+    }
+}
+
+#[test]
+fn a_task_that_waits_is_served_while_another_pool_idles_on_its_rank() {
+    let ended = run(2, |comm| {
+        comm.serve(|crew| {
+            let (busy, idle) = (crew.pool().expect("one"), crew.pool().expect("another"));
+            for x in 0..20 {
+                assert_eq!(idle.submit::<double>(x).expect("open").wait(), Ok(2 * x));
+                assert_eq!(busy.submit::<waits_for_child>(x).expect("open").wait(), Ok(2 * x));
+            }
+        })
+    });
+    assert_eq!(ended.map(|ranks| ranks.len()), Ok(2));
 }
 
 #[test]

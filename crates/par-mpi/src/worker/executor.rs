@@ -136,22 +136,19 @@ impl Worker {
         now
     }
 
-    /// Sees to it that somebody reads, or looks now and then, while this thread is inside a task.
+    /// Sees to it that the post has a thread for what comes next, and that somebody reads, or looks now and then, while this thread is
+    /// inside a task.
     fn call_reader(self: &Arc<Self>, now: &mut MutexGuard<'_, State>) {
         if now.rests {
             self.desk.called.notify_one();
         }
-        if now.reading {
-            return;
-        }
-        if now.waiting > 0 {
-            self.desk.changed.notify_all();
-            return;
-        }
+        // Also where an executor of another pool reads: it runs nothing of this one.
         let lacks = |post: &Post| post.wants_reader() && post.threads <= post.running.len();
         if now.posts.get(&self.pool).is_some_and(lacks) {
-            // Without one, the first thread looks now and then.
+            // Without one, what waits here does so until one of the others ends.
             let _ = MutexGuard::unlocked(now, || self.spawn(None));
+        } else if !now.reading && now.waiting > 0 {
+            self.desk.changed.notify_all();
         }
     }
 

@@ -69,7 +69,7 @@ impl Desk {
             down::LEAVE => {
                 let mut now = self.state.lock();
                 now.leaving = true;
-                now.posts.values_mut().for_each(|post| post.stopping = true);
+                now.stop_all();
                 return Ok(());
             }
             _ => {}

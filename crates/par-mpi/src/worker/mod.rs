@@ -112,6 +112,8 @@ pub(crate) fn serve(transport: Arc<dyn Transport>) -> Result<(), MpiError> {
         called: Condvar::new(),
     });
     let ended = desk.watch();
+    desk.state.lock().stop_all();
+    desk.changed.notify_all();
     if let Err(error) = &ended {
         say_gone(&*desk.transport, &error.to_string());
     }
@@ -221,6 +223,10 @@ impl Desk {
 }
 
 impl State {
+    fn stop_all(&mut self) {
+        self.posts.values_mut().for_each(|post| post.stopping = true);
+    }
+
     fn fail(&mut self, error: MpiError) {
         self.failed.get_or_insert(error);
     }
