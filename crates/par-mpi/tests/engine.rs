@@ -1,7 +1,8 @@
 //! What the engine does beyond the laws, on ranks that are threads.
 
 use par_mpi::{
-    ChunkPlan, Mapping, MpiError, MpiOptions, MpiPool, Plan, Shutdown, StartError, Sum, TaskError, run, task,
+    ChunkPlan, Mapping, MpiError, MpiOptions, MpiPool, Plan, Shared, Shutdown, StartError, Sum, TaskError,
+    run, task,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
@@ -56,6 +57,24 @@ fn takes_mine(mine: Mine<false>) -> u64 {
     mine.0
 }
 
+#[task]
+fn reads_mine(mine: Shared<Mine<false>>) -> u64 {
+    mine.0
+}
+
+/// Submits what cannot be encoded, and waits in a way that runs nothing inline.
+#[task]
+fn submits_mine(x: u64) -> Result<u64, TaskError> {
+    let pool = par_mpi::current().expect("inside a task");
+    match pool
+        .submit::<takes_mine>(Mine(x))?
+        .wait_timeout(Duration::from_secs(20))
+    {
+        Ok(outcome) => outcome,
+        Err(handle) => Err(TaskError::Rejected(format!("nobody ends {handle:?}"))),
+    }
+}
+
 #[test]
 fn code_that_encodes_may_panic() -> Result<(), StartError> {
     let pool = MpiPool::new(2)?;
@@ -74,7 +93,18 @@ fn code_that_encodes_may_panic() -> Result<(), StartError> {
             .wait()
             .expect_err("it panics");
         assert!(failed.to_string().contains("no encoding of 13"), "{failed}");
+        let shared = pool
+            .share(Mine(13))
+            .expect("it is encoded when it is first named");
+        for failed in [
+            pool.submit::<reads_mine>(shared).expect("open").wait(),
+            pool.submit::<submits_mine>(13).expect("open").wait(),
+        ] {
+            let failed = failed.expect_err("it panics");
+            assert!(failed.to_string().contains("no encoding of 13"), "{failed}");
+        }
     }
+    assert_eq!(pool.submit::<submits_mine>(4).expect("open").wait(), Ok(4));
     assert_eq!(pool.submit::<takes_mine>(Mine(4)).expect("open").wait(), Ok(4));
     assert_eq!(pool.shutdown(Shutdown::Drain, None).detached, 0);
     Ok(())

@@ -149,7 +149,8 @@ impl Hub {
                 self.cancel_claim(taken.claim);
                 continue;
             }
-            match self.encode_one(pen, &taken) {
+            // Code of users encodes, and may panic.
+            match par_core::catch(|| self.encode_one(pen, &taken)).and_then(|encoded| encoded) {
                 Ok(bytes) => {
                     taken.claim.delivered(index);
                     packed.push(Packed { taken, bytes });

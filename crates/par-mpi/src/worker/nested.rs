@@ -112,24 +112,24 @@ impl Worker {
     }
 
     fn offer(&self, mut claim: Claim) {
-        let mut recorder = Recorder::new();
         let mut input = Vec::new();
-        let made = claim.call(true).and_then(|call| {
+        // Code of users encodes, and may panic.
+        let made = par_core::catch(|| {
+            let mut recorder = Recorder::new();
+            let call = claim.call(true)?;
             let part = claim.encode(&mut input, &mut recorder)?;
             check_length("inputs", input.len(), self.longest)?;
-            Ok((call, part))
+            let mut shares = Vec::new();
+            for share in recorder.take() {
+                self.send_share(&*share)?;
+                shares.push(share.id());
+            }
+            Ok((call, part, shares))
         });
-        let (call, part) = match made {
+        let (call, part, shares) = match made.and_then(|made| made) {
             Ok(made) => made,
             Err(error) => return claim.fail(error),
         };
-        let mut shares = Vec::new();
-        for share in recorder.take() {
-            if let Err(error) = self.send_share(&*share) {
-                return claim.fail(error);
-            }
-            shares.push(share.id());
-        }
         let (idempotent, attempts) = (claim.job().idempotent(), claim.job().attempts());
         claim.delivered(None);
         let mut offers = self.nested.offers.lock();
