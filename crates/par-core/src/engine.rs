@@ -73,8 +73,11 @@ pub struct Capabilities {
     pub placement: bool,
     /// Runs async tasks that need the timers and sockets of tokio: [`TokioTasks`].
     pub tokio_tasks: bool,
-    /// Its workers are other processes: inputs and outputs cross as bytes, and a worker can die alone.
+    /// Its workers are other processes: inputs and outputs cross as bytes, and a worker can die alone (law 4).
     pub processes: bool,
+    /// Its workers are other processes that live and die together with the pool's own: the death of one ends the program, so
+    /// that there is nothing to heal (law 4).
+    pub shared_fate: bool,
     /// Runs a job before `submit` returns: nothing is ever pending there, and a deadline cannot stop it.
     pub inline: bool,
 }

@@ -2,6 +2,7 @@
 
 use crate::entry;
 use crate::error::TaskError;
+use crate::panics;
 use crate::remote::{Call, Code, Run, RunFn, run_each};
 use crate::task::{BoxFuture, Data, Task};
 use crate::wire;
@@ -187,7 +188,7 @@ impl<T: Data> Kernel for Identity<T> {
     }
 }
 
-/// Appends items to a request.
+/// Appends items to a request. The user's own code for that may panic, which is the failure of the item.
 pub(crate) fn encode_item<T: Data>(item: &T, out: &mut Vec<u8>) -> Result<(), TaskError> {
-    wire::encode(item, out).map_err(|e| TaskError::Codec(format!("input: {e}")))
+    panics::catch(|| wire::encode(item, out))?.map_err(|e| TaskError::Codec(format!("input: {e}")))
 }

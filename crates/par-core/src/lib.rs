@@ -64,7 +64,7 @@ pub use executor::block_on;
 pub use fold::ScanKind;
 pub use handle::{AsCompleted, Handle, TaskState, as_completed, wait_all, wait_any};
 pub use observe::{Event, Level, Observer};
-pub use panics::{Carried, carry, catch};
+pub use panics::{Carried, carry, catch, catches};
 pub use par_macros::{reduction, task};
 pub use plan::{ChunkPlan, Claimant, Mapping, Plan};
 pub use pool::{AnyPool, BorrowScope, Builder, Pool, Scope, SliceError, Stream, TrySubmitError};

@@ -16,13 +16,24 @@ fn install_hook() {
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if CATCHING.get() == 0 {
+            if !catches() {
                 return before(info);
             }
             // The panic becomes the outcome of its task and is reported there.
             LOCATION.set(info.location().map(ToString::to_string));
         }));
     });
+}
+
+/// Whether a panic on this thread would be caught and become a value. For panic hooks that end the program: a panic in a task
+/// is no reason to.
+///
+/// ```
+/// assert!(!par_core::catches());
+/// assert_eq!(par_core::catch(par_core::catches), Ok(true));
+/// ```
+pub fn catches() -> bool {
+    CATCHING.get() > 0
 }
 
 /// Runs `f`; a panic in it becomes a value.

@@ -217,7 +217,9 @@ pub(crate) fn next_outcome<O: Data>(reply: &mut &[u8]) -> Option<Result<O, TaskE
     let (&tag, rest) = reply.split_first()?;
     *reply = rest;
     Some(match tag {
-        OK => wire::decode(reply).map_err(|e| TaskError::Codec(format!("output: {e}"))),
+        // The user's own code for that may panic, on a thread that has others to serve.
+        OK => panics::catch(|| wire::decode(reply))
+            .and_then(|decoded| decoded.map_err(|e| TaskError::Codec(format!("output: {e}")))),
         FAILED => Err(decode_error(reply)),
         other => Err(TaskError::Codec(format!("reply: unknown outcome {other}"))),
     })

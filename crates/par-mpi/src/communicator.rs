@@ -1,102 +1,20 @@
-//! Communicators over ranks that are threads, and the collectives built on send and receive.
+//! Communicators: values by rank and tag over any transport, and the collectives built of them.
 
-use crate::mailbox::{Mailbox, Message, NoMessage};
+use crate::error::MpiError;
+use crate::local::Local;
+use crate::transport::{Channel, Match, Received, Transport};
 use par_core::{Data, Reduction, TaskError, wire};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Why a message was not sent or received.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MpiError {
-    /// There is no such rank.
-    #[error("rank {rank} does not exist: the communicator has ranks 0 to {}", size - 1)]
-    NoSuchRank {
-        /// The rank that was named.
-        rank: usize,
-        /// How many there are.
-        size: usize,
-    },
-    /// A communicator needs a rank.
-    #[error("a communicator needs at least 1 rank, got 0")]
-    NoRanks,
-    /// User tags start at 0; those below are for collectives.
-    #[error("tags start at 0, got {0}")]
-    Tag(i64),
-    /// The value could not be encoded or decoded.
-    #[error("message from rank {from} to rank {to}: {reason}")]
-    Codec {
-        /// Who sent it.
-        from: usize,
-        /// Who should receive it.
-        to: usize,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The deadline of a receive passed.
-    #[error("rank {rank} waited {waited_ms} ms for a message from rank {source_rank} with tag {tag}")]
-    TimedOut {
-        /// Who waited.
-        rank: usize,
-        /// For whom.
-        source_rank: usize,
-        /// For which tag.
-        tag: i64,
-        /// How long, in milliseconds.
-        waited_ms: u64,
-    },
-    /// The other rank has ended without sending.
-    #[error(
-        "rank {rank} waits for a message from rank {source_rank} with tag {tag}, but that rank has ended"
-    )]
-    PeerEnded {
-        /// Who waited.
-        rank: usize,
-        /// For whom.
-        source_rank: usize,
-        /// For which tag.
-        tag: i64,
-    },
-    /// A scatter had a wrong number of items.
-    #[error("scatter: expected {expected} items, got {got}")]
-    Items {
-        /// One for each rank.
-        expected: usize,
-        /// What the root had.
-        got: usize,
-    },
-    /// A rank panicked.
-    #[error("rank {rank}: {error}")]
-    Rank {
-        /// Which one: the lowest of those that panicked.
-        rank: usize,
-        /// Message and place.
-        #[source]
-        error: TaskError,
-    },
-}
-
-const BCAST: i64 = -1;
-const GATHER: i64 = -2;
-const SCATTER: i64 = -3;
+const BCAST: u32 = 1;
+const GATHER: u32 = 2;
+const SCATTER: u32 = 3;
 
 /// One rank's end of a group of ranks.
 #[doc(alias = "COMM_WORLD")]
 pub struct Communicator {
-    rank: usize,
-    boxes: Arc<[Mailbox]>,
-}
-
-/// Tells the others, however the rank ends, that nothing more comes from it.
-struct End<'a>(&'a Communicator);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0
-            .boxes
-            .iter()
-            .for_each(|mailbox| mailbox.source_ended(self.0.rank));
-    }
+    transport: Arc<dyn Transport>,
 }
 
 /// Runs `program` on `ranks` ranks, each a thread, and returns their values by rank.
@@ -110,17 +28,15 @@ pub fn run<R: Send>(
     if ranks == 0 {
         return Err(MpiError::NoRanks);
     }
-    let boxes: Arc<[Mailbox]> = (0..ranks).map(|_| Mailbox::default()).collect();
     let program = &program;
     let outcomes: Vec<Result<R, MpiError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..ranks)
-            .map(|rank| {
-                let comm = Communicator {
-                    rank,
-                    boxes: Arc::clone(&boxes),
-                };
+        let threads: Vec<_> = Local::group(ranks)
+            .into_iter()
+            .enumerate()
+            .map(|(rank, end)| {
+                // Dropped when the rank ends, however: that tells the others that nothing more comes from it.
+                let comm = Communicator::over(Arc::new(end));
                 scope.spawn(move || {
-                    let _end = End(&comm);
                     par_core::catch(|| program(&comm))
                         .unwrap_or_else(|error| Err(MpiError::Rank { rank, error }))
                 })
@@ -157,23 +73,35 @@ pub fn run<R: Send>(
 }
 
 impl Communicator {
+    /// A communicator over ranks that somebody has started.
+    pub fn over(transport: Arc<dyn Transport>) -> Self {
+        Communicator { transport }
+    }
+
+    /// What carries the messages, for what is not a value.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
     /// The number of this rank, from 0.
+    #[doc(alias = "Get_rank")]
     pub fn rank(&self) -> usize {
-        self.rank
+        self.transport.rank()
     }
 
     /// How many ranks there are.
+    #[doc(alias = "Get_size")]
     pub fn size(&self) -> usize {
-        self.boxes.len()
+        self.transport.size()
     }
 
-    /// Sends a value; it is buffered at the receiver, so this never waits.
+    /// Sends a value; it is buffered until it is received, so this never waits.
     ///
     /// # Errors
-    /// [`MpiError::NoSuchRank`], [`MpiError::Tag`], [`MpiError::Codec`].
+    /// [`MpiError::NoSuchRank`], [`MpiError::Tag`], [`MpiError::Codec`], [`MpiError::TooLong`].
     pub fn send<T: Data>(&self, dest: usize, tag: i64, value: &T) -> Result<(), MpiError> {
-        self.check(dest, tag)?;
-        self.post(dest, tag, value)
+        let tag = self.check(dest, tag)?;
+        self.post(Channel::User, dest, tag, value)
     }
 
     /// Receives the oldest value that `source` sent under `tag`, waiting for it.
@@ -181,8 +109,8 @@ impl Communicator {
     /// # Errors
     /// [`MpiError::PeerEnded`] if the source ends without sending it; as [`send`](Communicator::send).
     pub fn recv<T: Data>(&self, source: usize, tag: i64) -> Result<T, MpiError> {
-        self.check(source, tag)?;
-        self.fetch(source, tag, None)
+        let tag = self.check(source, tag)?;
+        self.fetch(Channel::User, source, tag, None)
     }
 
     /// As [`recv`](Communicator::recv), for at most `timeout`.
@@ -190,8 +118,8 @@ impl Communicator {
     /// # Errors
     /// [`MpiError::TimedOut`]; as [`recv`](Communicator::recv).
     pub fn recv_timeout<T: Data>(&self, source: usize, tag: i64, timeout: Duration) -> Result<T, MpiError> {
-        self.check(source, tag)?;
-        self.fetch(source, tag, Some(timeout))
+        let tag = self.check(source, tag)?;
+        self.fetch(Channel::User, source, tag, Some(timeout))
     }
 
     /// Gives the value of rank `root` to all. The others pass anything; it is not read.
@@ -200,12 +128,12 @@ impl Communicator {
     /// As [`recv`](Communicator::recv).
     pub fn bcast<T: Data>(&self, root: usize, value: T) -> Result<T, MpiError> {
         self.check(root, 0)?;
-        if self.rank != root {
-            return self.fetch(root, BCAST, None);
+        if self.rank() != root {
+            return self.fetch(Channel::Collective, root, BCAST, None);
         }
         (0..self.size())
             .filter(|rank| *rank != root)
-            .try_for_each(|rank| self.post(rank, BCAST, &value))?;
+            .try_for_each(|rank| self.post(Channel::Collective, rank, BCAST, &value))?;
         Ok(value)
     }
 
@@ -216,12 +144,12 @@ impl Communicator {
     pub fn gather<T: Data>(&self, root: usize, value: T) -> Result<Option<Vec<T>>, MpiError> {
         self.check(root, 0)?;
         // Also the root's own value goes through its mailbox: then the order by rank needs no exception.
-        self.post(root, GATHER, &value)?;
-        if self.rank != root {
+        self.post(Channel::Collective, root, GATHER, &value)?;
+        if self.rank() != root {
             return Ok(None);
         }
         (0..self.size())
-            .map(|rank| self.fetch(rank, GATHER, None))
+            .map(|rank| self.fetch(Channel::Collective, rank, GATHER, None))
             .collect::<Result<_, _>>()
             .map(Some)
     }
@@ -233,16 +161,16 @@ impl Communicator {
     pub fn scatter<T: Data>(&self, root: usize, items: Vec<T>) -> Result<T, MpiError> {
         self.check(root, 0)?;
         let size = self.size();
-        if self.rank == root {
+        if self.rank() == root {
             let got = items.len();
             let mut items = items.into_iter();
             for rank in 0..size {
                 // The length goes with each item, so that a wrong one is an error everywhere and a hang nowhere.
                 let item = if got == size { items.next() } else { None };
-                self.post(rank, SCATTER, &(got as u64, item))?;
+                self.post(Channel::Collective, rank, SCATTER, &(got as u64, item))?;
             }
         }
-        let (got, item): (u64, Option<T>) = self.fetch(root, SCATTER, None)?;
+        let (got, item): (u64, Option<T>) = self.fetch(Channel::Collective, root, SCATTER, None)?;
         item.ok_or(MpiError::Items {
             expected: size,
             got: usize::try_from(got).unwrap_or(usize::MAX),
@@ -263,7 +191,7 @@ impl Communicator {
         let reason = "the root sent no result".to_owned();
         shared.ok_or(MpiError::Codec {
             from: 0,
-            to: self.rank,
+            to: self.rank(),
             reason,
         })
     }
@@ -277,55 +205,66 @@ impl Communicator {
         self.bcast(0, ())
     }
 
-    fn check(&self, rank: usize, tag: i64) -> Result<(), MpiError> {
-        if rank >= self.size() {
-            return Err(MpiError::NoSuchRank {
-                rank,
-                size: self.size(),
-            });
+    fn check(&self, rank: usize, tag: i64) -> Result<u32, MpiError> {
+        let size = self.size();
+        if rank >= size {
+            return Err(MpiError::NoSuchRank { rank, size });
         }
-        if tag < 0 { Err(MpiError::Tag(tag)) } else { Ok(()) }
+        let most = self.transport.most_tag();
+        let known = u32::try_from(tag).ok().filter(|tag| *tag <= most);
+        known.ok_or(MpiError::Tag { tag, most })
     }
 
-    fn post<T: Data>(&self, dest: usize, tag: i64, value: &T) -> Result<(), MpiError> {
-        let codec = |e: wire::WireError| MpiError::Codec {
-            from: self.rank,
+    fn post<T: Data>(&self, channel: Channel, dest: usize, tag: u32, value: &T) -> Result<(), MpiError> {
+        let bytes = wire::to_bytes(value).map_err(|e| MpiError::Codec {
+            from: self.rank(),
             to: dest,
             reason: e.to_string(),
-        };
-        let bytes = wire::to_bytes(value).map_err(codec)?;
-        self.boxes[dest].put(Message {
-            source: self.rank,
-            tag,
-            bytes,
-        });
-        Ok(())
+        })?;
+        self.transport.send(channel, dest, tag, bytes)
     }
 
-    fn fetch<T: Data>(&self, source: usize, tag: i64, timeout: Option<Duration>) -> Result<T, MpiError> {
+    fn fetch<T: Data>(
+        &self,
+        channel: Channel,
+        source: usize,
+        tag: u32,
+        timeout: Option<Duration>,
+    ) -> Result<T, MpiError> {
         let begun = Instant::now();
-        let deadline = timeout.map(|timeout| begun + timeout);
-        let message = self.boxes[self.rank]
-            .take(source, tag, deadline)
-            .map_err(|why| match why {
-                NoMessage::SourceEnded => MpiError::PeerEnded {
-                    rank: self.rank,
-                    source_rank: source,
-                    tag,
-                },
-                NoMessage::Late => MpiError::TimedOut {
-                    rank: self.rank,
-                    source_rank: source,
-                    tag,
-                    waited_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-                },
-            })?;
-        let codec = |e: wire::WireError| MpiError::Codec {
-            from: source,
-            to: self.rank,
-            reason: e.to_string(),
+        // A timeout beyond the end of time is none.
+        let until = timeout.and_then(|timeout| begun.checked_add(timeout));
+        let which = Match {
+            source: Some(source),
+            tag: Some(tag),
         };
-        wire::from_bytes(&message.bytes).map_err(codec)
+        let (rank, source_rank, tag) = (self.rank(), source, i64::from(tag));
+        let message = loop {
+            match self.transport.receive(channel, which, until)? {
+                Received::Message(message) => break message,
+                Received::Nothing if until.is_none_or(|until| Instant::now() < until) => {}
+                Received::Nothing => {
+                    return Err(MpiError::TimedOut {
+                        rank,
+                        source_rank,
+                        tag,
+                        waited_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    });
+                }
+                Received::Ended => {
+                    return Err(MpiError::PeerEnded {
+                        rank,
+                        source_rank,
+                        tag,
+                    });
+                }
+            }
+        };
+        wire::from_bytes(&message.bytes).map_err(|e| MpiError::Codec {
+            from: source,
+            to: rank,
+            reason: e.to_string(),
+        })
     }
 }
 
@@ -420,7 +359,7 @@ mod tests {
             assert_eq!(error, "rank 7 does not exist: the communicator has ranks 0 to 1");
             assert_eq!(
                 comm.send(0, -4, &1u8).expect_err("tag").to_string(),
-                "tags start at 0, got -4"
+                "tags go from 0 to 4294967295, got -4"
             );
             Ok(())
         })

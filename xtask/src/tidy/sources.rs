@@ -43,6 +43,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "the engine of the laws promises that borrowed work has ended when its job is done",
     ),
     (
+        "crates/par-mpi/src/world/native.rs",
+        "calls the MPI library, and has the program's exit noticed",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),

@@ -328,8 +328,9 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
         unsafe { self.inputs.clear(range) };
         let pieces = if self.folded_there.load(Ordering::Relaxed) {
             remote::form(reply, remote::PIECES).and_then(|rest| {
-                wire::from_bytes::<Result<Pieces<K::Out, R>, (u64, TaskError)>>(rest)
-                    .map_err(|e| TaskError::Codec(format!("reply: {e}")))
+                // The user's own code for that may panic, on a thread that has others to serve.
+                panics::catch(|| wire::from_bytes::<Result<Pieces<K::Out, R>, (u64, TaskError)>>(rest))
+                    .and_then(|pieces| pieces.map_err(|e| TaskError::Codec(format!("reply: {e}"))))
                     .and_then(|pieces| match pieces {
                         Ok(pieces) if !covers(&pieces, self.leaf, first, count) => Err(TaskError::Codec(
                             "reply: it does not cover the items that were sent".to_owned(),

@@ -46,14 +46,19 @@ fn exactly_once(bench: &Bench<AnyPool>) {
 
 /// Whether workers can die at all; says what is not asked where they cannot.
 pub(super) fn mortal(bench: &Bench<AnyPool>, pool: &AnyPool) -> bool {
-    let mortal = can(pool).processes;
-    if !mortal {
+    let can = can(pool);
+    if !can.processes {
         bench.weaker(
             pool,
             "no worker is a process of its own (capability processes), so none can die alone",
         );
+    } else if can.shared_fate {
+        bench.weaker(
+            pool,
+            "the death of a worker ends the program (capability shared_fate), so none can die alone",
+        );
     }
-    mortal
+    can.processes && !can.shared_fate
 }
 
 fn at_most_once(bench: &Bench<AnyPool>) {
