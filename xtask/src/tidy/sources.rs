@@ -43,6 +43,14 @@ const UNSAFE: &[(&str, &str)] = &[
         "the engine of the laws promises that borrowed work has ended when its job is done",
     ),
     (
+        "crates/par-gpu/src/lanes.rs",
+        "calls the loops that are compiled for vectors which the processor was asked for",
+    ),
+    (
+        "crates/par-gpu/src/memory.rs",
+        "aligned buffers whose disjoint parts several threads write",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),

@@ -1,0 +1,243 @@
+//! Arguments of a launch: arrays and scalars, each in the place of a kernel's parameter.
+
+use crate::array::{Array, Storage};
+use crate::backend::{Arg, Backend};
+use crate::device::Device;
+use crate::element::Element;
+use crate::error::Error;
+use std::ops::Range;
+
+/// What may stand for a parameter of type `T`: a number, which is the same for every element, or a reference to an array.
+pub trait Argument<T: Element> {
+    /// How the loops of the host read it.
+    #[doc(hidden)]
+    type Host<'a>: HostArgument<T>
+    where
+        Self: 'a;
+
+    #[doc(hidden)]
+    fn array(&self) -> Option<&Array<T>>;
+
+    /// `None` where it is not in the host's memory.
+    #[doc(hidden)]
+    fn host(&self) -> Option<Self::Host<'_>>;
+
+    #[doc(hidden)]
+    fn arg(&self) -> Option<Arg<'_>>;
+}
+
+impl<T: Element> Argument<T> for T {
+    type Host<'a> = Same<T>;
+
+    fn array(&self) -> Option<&Array<T>> {
+        None
+    }
+
+    fn host(&self) -> Option<Same<T>> {
+        Some(Same(*self))
+    }
+
+    fn arg(&self) -> Option<Arg<'_>> {
+        Some(Arg::Scalar(self.value()))
+    }
+}
+
+impl<T: Element> Argument<T> for &Array<T> {
+    type Host<'a>
+        = Each<'a, T>
+    where
+        Self: 'a;
+
+    fn array(&self) -> Option<&Array<T>> {
+        Some(self)
+    }
+
+    fn host(&self) -> Option<Each<'_, T>> {
+        self.as_slice().map(Each)
+    }
+
+    fn arg(&self) -> Option<Arg<'_>> {
+        match self.storage() {
+            Storage::Device(memory) => Some(Arg::Array(&**memory, T::KIND)),
+            Storage::Host(_) => None,
+        }
+    }
+}
+
+/// An argument in the host's memory.
+#[doc(hidden)]
+pub trait HostArgument<T>: Copy + Sync {
+    /// The part of it for these indexes.
+    #[must_use]
+    fn part(self, range: Range<usize>) -> Self;
+    /// The number for an index, counted from the start of the part.
+    fn at(&self, index: usize) -> T;
+}
+
+/// A number.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Same<T>(T);
+
+impl<T: Element> HostArgument<T> for Same<T> {
+    #[inline(always)]
+    fn part(self, _: Range<usize>) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn at(&self, _: usize) -> T {
+        self.0
+    }
+}
+
+/// An array.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Each<'a, T>(&'a [T]);
+
+impl<T: Element> HostArgument<T> for Each<'_, T> {
+    #[inline(always)]
+    fn part(self, range: Range<usize>) -> Self {
+        Each(&self.0[range])
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> T {
+        self.0[index]
+    }
+}
+
+/// A tuple of arguments for a kernel whose parameters are the tuple `P`.
+pub trait Arguments<P> {
+    #[doc(hidden)]
+    type Host<'a>: HostArgument<P>
+    where
+        Self: 'a;
+
+    #[doc(hidden)]
+    fn host(&self) -> Option<Self::Host<'_>>;
+
+    /// Device and shape of each array, with its place.
+    #[doc(hidden)]
+    fn arrays<'a>(&'a self, visit: &mut dyn FnMut(usize, &'a Device, &'a [usize]));
+
+    /// One for each argument, where all arrays are in the memory of a device.
+    #[doc(hidden)]
+    fn args(&self) -> Option<Vec<Arg<'_>>>;
+}
+
+macro_rules! tuples {
+    ($($arg:ident $param:ident $place:tt),*) => {
+        impl<$($arg, $param),*> Arguments<($($param,)*)> for ($($arg,)*)
+        where
+            $($param: Element, $arg: Argument<$param>,)*
+        {
+            type Host<'a> = ($($arg::Host<'a>,)*) where Self: 'a;
+
+            fn host(&self) -> Option<Self::Host<'_>> {
+                Some(($(self.$place.host()?,)*))
+            }
+
+            fn arrays<'a>(&'a self, visit: &mut dyn FnMut(usize, &'a Device, &'a [usize])) {
+                $(if let Some(array) = self.$place.array() {
+                    visit($place, array.device(), array.shape());
+                })*
+            }
+
+            fn args(&self) -> Option<Vec<Arg<'_>>> {
+                Some(vec![$(self.$place.arg()?),*])
+            }
+        }
+
+        impl<$($arg, $param),*> HostArgument<($($param,)*)> for ($($arg,)*)
+        where
+            $($arg: HostArgument<$param>,)*
+        {
+            #[inline(always)]
+            fn part(self, range: Range<usize>) -> Self {
+                ($(self.$place.part(range.clone()),)*)
+            }
+
+            #[inline(always)]
+            fn at(&self, index: usize) -> ($($param,)*) {
+                ($(self.$place.at(index),)*)
+            }
+        }
+    };
+}
+tuples!(A P 0);
+tuples!(A P 0, B Q 1);
+tuples!(A P 0, B Q 1, C R 2);
+tuples!(A P 0, B Q 1, C R 2, D S 3);
+tuples!(A P 0, B Q 1, C R 2, D S 3, E T 4);
+tuples!(A P 0, B Q 1, C R 2, D S 3, E T 4, F U 5);
+tuples!(A P 0, B Q 1, C R 2, D S 3, E T 4, F U 5, G V 6);
+tuples!(A P 0, B Q 1, C R 2, D S 3, E T 4, F U 5, G V 6, H W 7);
+
+/// Where a call runs, and on how many elements.
+pub(crate) struct Place<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) shape: &'a [usize],
+}
+
+impl<'a> Place<'a> {
+    /// That of the first array; all others must agree.
+    pub(crate) fn of<P>(args: &'a impl Arguments<P>) -> Result<Self, Error> {
+        let mut found: Result<Option<Place<'a>>, Error> = Ok(None);
+        args.arrays(&mut |index, device, shape| {
+            found = match std::mem::replace(&mut found, Ok(None)) {
+                Ok(None) => Ok(Some(Place { device, shape })),
+                Ok(Some(place)) => place
+                    .check(&format!("argument {}", index + 1), device, shape)
+                    .map(|()| Some(place)),
+                error => error,
+            };
+        });
+        found?.ok_or(Error::NoArray)
+    }
+
+    /// Refuses an array that is elsewhere or has another shape.
+    pub(crate) fn check(&self, what: &str, device: &Device, shape: &[usize]) -> Result<(), Error> {
+        if device != self.device {
+            return Err(Error::Devices {
+                what: what.to_owned(),
+                expected: self.device.name().to_owned(),
+                found: device.name().to_owned(),
+            });
+        }
+        if shape != self.shape {
+            return Err(Error::Shapes {
+                what: what.to_owned(),
+                expected: self.shape.to_vec(),
+                found: shape.to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The arguments for a launch on this device's own memory.
+    pub(crate) fn args<P>(&self, args: &'a impl Arguments<P>) -> Result<Vec<Arg<'a>>, Error> {
+        args.args().ok_or_else(|| self.mixed())
+    }
+
+    /// The arguments for a loop in the host's memory.
+    pub(crate) fn host<P, A: Arguments<P>>(&self, args: &'a A) -> Result<A::Host<'a>, Error> {
+        args.host().ok_or_else(|| self.mixed())
+    }
+
+    fn mixed(&self) -> Error {
+        Error::Backend {
+            device: self.device.name().to_owned(),
+            how: "holds an array in memory of another kind".to_owned(),
+        }
+    }
+
+    pub(crate) fn backend(&self) -> &'a Backend {
+        self.device.backend()
+    }
+}
