@@ -84,6 +84,8 @@ mod lanes;
 pub mod macro_support;
 mod map;
 mod memory;
+#[cfg(feature = "opencl")]
+mod opencl;
 mod reduce;
 mod reduction;
 mod scan;

@@ -27,3 +27,20 @@ fn keeps_all_laws(device: Device) {
 fn the_cpu_keeps_all_laws() {
     keeps_all_laws(Device::cpu());
 }
+
+/// On every device of OpenCL. Without one this fails: whoever asks for the feature has no other test of it.
+#[cfg(feature = "opencl")]
+#[test]
+fn every_opencl_device_keeps_all_laws() {
+    let devices = Device::list();
+    let mut devices = devices
+        .into_iter()
+        .filter(|device| device.info().backend == "opencl")
+        .peekable();
+    assert!(
+        devices.peek().is_some(),
+        "there is no OpenCL device: apt-get install pocl-opencl-icd ocl-icd-opencl-dev\n{:?}",
+        Device::problems()
+    );
+    devices.for_each(keeps_all_laws);
+}
