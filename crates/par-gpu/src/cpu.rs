@@ -23,6 +23,7 @@ impl Cpu {
             info: DeviceInfo {
                 backend: "cpu",
                 name: "cpu".to_owned(),
+                platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 model: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
                 vendor: field("vendor_id").unwrap_or_default(),
                 version: format!("rayon, {}", vectors()),

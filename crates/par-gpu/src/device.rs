@@ -58,6 +58,8 @@ pub struct DeviceInfo {
     pub backend: &'static str,
     /// What it is called in messages: the backend, with a number where it has several devices.
     pub name: String,
+    /// The driver's platform, with its version; the host itself for the cpu.
+    pub platform: String,
     /// The name that its maker gave it.
     pub model: String,
     /// Its maker.

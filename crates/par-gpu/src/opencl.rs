@@ -1,6 +1,6 @@
 //! The OpenCL backend: devices of every platform that the system's OpenCL library knows.
 //!
-//! [`sys`] loads the library and names its functions, [`result`] turns their statuses into errors, [`driver`] owns what they
+//! [`sys`] loads the library and names its functions, [`vendors`] says why there is no driver, [`result`] turns their statuses into errors, [`driver`] owns what they
 //! make, [`source`] writes the programs, and [`device`] is the backend. Nothing but `sys` and `driver` is unsafe.
 
 mod device;
@@ -8,6 +8,7 @@ mod driver;
 mod result;
 mod source;
 mod sys;
+mod vendors;
 
 use crate::error::Problem;
 pub(crate) use device::OpenCl;
@@ -36,10 +37,7 @@ pub(crate) fn discover() -> (Vec<OpenCl>, Vec<Problem>) {
     };
     let (mut devices, mut problems) = (Vec::new(), Vec::new());
     if platforms.is_empty() {
-        problems.push(problem(
-            "the OpenCL library knows no platform".to_owned(),
-            INSTALL,
-        ));
+        problems.push(problem(vendors::explain(), INSTALL));
     }
     for platform in platforms {
         let name = platform.name();
@@ -49,7 +47,7 @@ pub(crate) fn discover() -> (Vec<OpenCl>, Vec<Problem>) {
             }
             Ok(found) => {
                 for id in found {
-                    match OpenCl::new(id, devices.len()) {
+                    match OpenCl::new(id, &name, devices.len()) {
                         Ok(device) => devices.push(device),
                         Err(error) => problems.push(problem(
                             format!("a device of the platform {name} cannot be used: {error}"),

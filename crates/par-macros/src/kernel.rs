@@ -25,10 +25,17 @@ const MOST_PARAMETERS: usize = 8;
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let function = owned::function(item, "kernel")?;
     let made = Options::parse(options, &["crate"]).and_then(|options| tokens(&function, &options));
-    // What is wrong must not hide the function itself, or every call of it would be an error too.
+    // What is wrong must not hide the function itself, or every call of it would be an error too; its body would be
+    // reported twice.
     Ok(made.unwrap_or_else(|error| {
-        let error = error.into_compile_error();
-        quote! { #[allow(dead_code)] #function #error }
+        let (error, signature, vis) = (error.into_compile_error(), &function.sig, &function.vis);
+        quote! {
+            #[allow(unused, clippy::all, clippy::pedantic)]
+            #vis #signature {
+                ::core::unreachable!()
+            }
+            #error
+        }
     }))
 }
 

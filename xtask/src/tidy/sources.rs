@@ -51,6 +51,14 @@ const UNSAFE: &[(&str, &str)] = &[
         "aligned buffers whose disjoint parts several threads write",
     ),
     (
+        "crates/par-gpu/src/opencl/driver.rs",
+        "calls OpenCL's functions on handles that it owns",
+    ),
+    (
+        "crates/par-gpu/src/opencl/sys.rs",
+        "loads OpenCL's library and its functions",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),

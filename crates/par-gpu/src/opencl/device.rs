@@ -46,8 +46,8 @@ enum Form {
 }
 
 impl OpenCl {
-    /// The device, as number `index` of its kind.
-    pub(super) fn new(id: DeviceId, index: usize) -> Result<Self, Error> {
+    /// The device of a platform, as number `index` of all.
+    pub(super) fn new(id: DeviceId, platform: &str, index: usize) -> Result<Self, Error> {
         let name = format!("opencl:{index}");
         let number = |what| id.number(what);
         let ty = number(CL_DEVICE_TYPE);
@@ -70,6 +70,7 @@ impl OpenCl {
         let double = number(CL_DEVICE_DOUBLE_FP_CONFIG);
         let info = DeviceInfo {
             backend: "opencl",
+            platform: platform.to_owned(),
             model: id.text(CL_DEVICE_NAME),
             vendor: id.text(CL_DEVICE_VENDOR),
             version: id.text(CL_DEVICE_VERSION),

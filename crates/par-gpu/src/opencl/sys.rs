@@ -155,3 +155,9 @@ fn open() -> Result<OpenClLibrary, String> {
     }
     Err(why)
 }
+
+/// Whether a library can be loaded at all.
+pub(super) fn try_to_load(name: &str) -> Result<(), libloading::Error> {
+    // SAFETY: the OpenCL loader was told to load it, and has done so or failed.
+    unsafe { Library::new(name) }.map(drop)
+}

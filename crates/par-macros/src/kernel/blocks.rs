@@ -28,7 +28,10 @@ impl Lowerer {
     /// A block that ends with a value.
     pub(super) fn block_value(&mut self, block: &Block, expected: Option<Scalar>) -> syn::Result<Value> {
         let Some((Stmt::Expr(tail, None), before)) = block.stmts.split_last() else {
-            return Err(error(block, "this block must end with a value, without `;`"));
+            return Err(match block.stmts.last() {
+                Some(Stmt::Expr(other @ Expr::Return(_), _)) => error(other, refused(other)),
+                _ => error(block, "this block must end with a value, without `;`"),
+            });
         };
         let depth = self.scope.len();
         let mut statements = Vec::new();
