@@ -397,9 +397,7 @@ impl Kernel {
             )
         };
         drop(lock);
-        check_room(&queue.name, "clEnqueueNDRangeKernel", status, 0)?;
-        // SAFETY: the queue is this object's own.
-        queue.check("clFlush", unsafe { (queue.lib.flush)(queue.queue) })
+        check_room(&queue.name, "clEnqueueNDRangeKernel", status, 0)
     }
 }
 

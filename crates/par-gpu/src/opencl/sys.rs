@@ -121,7 +121,6 @@ functions! {
     enqueue_write "clEnqueueWriteBuffer" (
         cl_command_queue, cl_mem, cl_bool, usize, usize, *const c_void, cl_uint, *const c_void, *mut c_void
     );
-    flush "clFlush" (cl_command_queue);
     finish "clFinish" (cl_command_queue);
 }
 
