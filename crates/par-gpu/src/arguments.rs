@@ -7,7 +7,8 @@ use crate::element::Element;
 use crate::error::Error;
 use std::ops::Range;
 
-/// What may stand for a parameter of type `T`: a number, which is the same for every element, or a reference to an array.
+/// What may stand for a parameter of type `T`: a number, which is the same for every element,
+/// a reference to an array, or (for `u64`) the [`Index`].
 pub trait Argument<T: Element> {
     /// How the loops of the host read it.
     #[doc(hidden)]
@@ -61,6 +62,57 @@ impl<T: Element> Argument<T> for &Array<T> {
             Storage::Device(memory) => Some(Arg::Array(&**memory, T::KIND)),
             Storage::Host(_) => None,
         }
+    }
+}
+
+/// The number of the element, counted from 0: an argument for a parameter of type `u64`. Another argument must be an array.
+///
+/// ```
+/// use par_gpu::{Device, Index, kernel, map};
+///
+/// #[kernel]
+/// fn ramp(base: f32, i: u64) -> f32 {
+///     base + i as f32
+/// }
+///
+/// let zeros = Device::default().zeros::<f32>(4)?;
+/// assert_eq!(map::<ramp>((&zeros, Index))?.to_vec()?, [0.0, 1.0, 2.0, 3.0]);
+/// # Ok::<(), par_gpu::Error>(())
+/// ```
+#[doc(alias = "arange")]
+#[derive(Debug, Clone, Copy)]
+pub struct Index;
+
+impl Argument<u64> for Index {
+    type Host<'a> = From;
+
+    fn array(&self) -> Option<&Array<u64>> {
+        None
+    }
+
+    fn host(&self) -> Option<From> {
+        Some(From(0))
+    }
+
+    fn arg(&self) -> Option<Arg<'_>> {
+        Some(Arg::Index)
+    }
+}
+
+/// The indexes from there on.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct From(u64);
+
+impl HostArgument<u64> for From {
+    #[inline(always)]
+    fn part(self, range: Range<usize>) -> Self {
+        From(self.0 + range.start as u64)
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> u64 {
+        self.0 + index as u64
     }
 }
 
@@ -189,7 +241,7 @@ impl<'a> Place<'a> {
             found = match std::mem::replace(&mut found, Ok(None)) {
                 Ok(None) => Ok(Some(Place { device, shape })),
                 Ok(Some(place)) => place
-                    .check(&format!("argument {}", index + 1), device, shape)
+                    .check(&|| format!("argument {}", index + 1), device, shape)
                     .map(|()| Some(place)),
                 error => error,
             };
@@ -198,17 +250,22 @@ impl<'a> Place<'a> {
     }
 
     /// Refuses an array that is elsewhere or has another shape.
-    pub(crate) fn check(&self, what: &str, device: &Device, shape: &[usize]) -> Result<(), Error> {
+    pub(crate) fn check(
+        &self,
+        what: &dyn Fn() -> String,
+        device: &Device,
+        shape: &[usize],
+    ) -> Result<(), Error> {
         if device != self.device {
             return Err(Error::Devices {
-                what: what.to_owned(),
+                what: what(),
                 expected: self.device.name().to_owned(),
                 found: device.name().to_owned(),
             });
         }
         if shape != self.shape {
             return Err(Error::Shapes {
-                what: what.to_owned(),
+                what: what(),
                 expected: self.shape.to_vec(),
                 found: shape.to_vec(),
             });

@@ -99,6 +99,8 @@ pub enum Arg<'a> {
     Scalar(Value),
     /// The element of that index.
     Array(&'a dyn Memory, Kind),
+    /// The index itself, as `u64`.
+    Index,
 }
 
 /// How a leaf is folded.

@@ -39,6 +39,7 @@
 //! | `gpuarray.zeros(n, dtype)`, `cl.array.arange` | [`Device::zeros`], [`Device::collect`] |
 //! | `a.get()`, `a.set(b)` | [`Array::to_vec`], [`Array::copy_to`], [`Array::copy_from`] |
 //! | `ElementwiseKernel("float a, float *x, float *z", "z[i] = a * x[i]")` | `#[kernel] fn scale(a: f32, x: f32) -> f32 { a * x }` |
+//! | `i` in an `ElementwiseKernel` | a parameter of type `u64`, called with [`Index`] |
 //! | calling it: `k(a, x, z)` | `map_into::<k>((a, &x), &mut z)` ([`map_into`]), or [`map()`] for a new array |
 //! | `ReductionKernel(..., map_expr="x[i] * y[i]", reduce_expr="a + b")` | `map_reduce::<times, _>((&x, &y), Sum)` ([`map_reduce`]), or [`By`] a kernel |
 //! | `gpuarray.sum(a)`, `gpuarray.max(a)` | `a.reduce(Sum)`, `a.reduce(Max)` ([`Array::reduce`]) |
@@ -90,7 +91,7 @@ mod reduce;
 mod reduction;
 mod scan;
 
-pub use arguments::{Argument, Arguments};
+pub use arguments::{Argument, Arguments, Index};
 pub use array::Array;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use element::{Element, Kind, Value};

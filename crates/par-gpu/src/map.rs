@@ -53,6 +53,20 @@ pub fn map<K: Kernel<Output: Element>>(args: impl Arguments<K::Args>) -> Result<
 
 /// As [`map`], into an array that is there already: nothing is allocated.
 ///
+/// ```
+/// use par_gpu::{Device, kernel, map_into};
+///
+/// #[kernel]
+/// fn scale(a: f32, x: f32) -> f32 { a * x }
+///
+/// let device = Device::default();
+/// let x = device.array(&[1.0f32, 2.0])?;
+/// let mut z = device.zeros(2)?;
+/// map_into::<scale>((3.0, &x), &mut z)?;
+/// assert_eq!(z.to_vec()?, [3.0, 6.0]);
+/// # Ok::<(), par_gpu::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`map`]; the array must have the shape of the arguments, and live with them.
 pub fn map_into<K: Kernel<Output: Element>>(
@@ -60,7 +74,7 @@ pub fn map_into<K: Kernel<Output: Element>>(
     out: &mut Array<K::Output>,
 ) -> Result<(), Error> {
     let place = Place::of(&args)?;
-    place.check("the output", out.device(), out.shape())?;
+    place.check(&|| "the output".to_owned(), out.device(), out.shape())?;
     let len = place.len();
     match (place.backend(), out.storage_mut()) {
         (Backend::Host(host), Storage::Host(buffer)) => {
@@ -122,6 +136,18 @@ impl<T: Element> Array<T> {
 
     /// A new array with the kernel of each element and another argument, an array or a number: [`map`] for a kernel of two
     /// parameters.
+    ///
+    /// ```
+    /// use par_gpu::{Device, kernel};
+    ///
+    /// #[kernel]
+    /// fn minus(x: i32, y: i32) -> i32 { x - y }
+    ///
+    /// let x = Device::default().array(&[5, 3])?;
+    /// assert_eq!(x.zip_map::<minus, _>(1)?.to_vec()?, [4, 2]);
+    /// assert_eq!(x.zip_map::<minus, _>(&x)?.to_vec()?, [0, 0]);
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`map`].

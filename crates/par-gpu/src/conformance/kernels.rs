@@ -12,6 +12,12 @@ pub(super) fn bump(x: u32) -> u32 {
     x + 1
 }
 
+/// The index, which is not what a scalar or an array would be.
+#[kernel]
+pub(super) fn numbered(x: u32, i: u64, factor: u64) -> u64 {
+    i * factor + x as u64
+}
+
 /// Calls, branches, loops and constants.
 #[kernel]
 pub(super) fn collatz(x: u32) -> u32 {

@@ -2,7 +2,8 @@
 
 use super::Subject;
 use super::data::{bits, done, same, singles};
-use super::kernels::{axpby, bump, collatz, horner};
+use super::kernels::{axpby, bump, collatz, horner, numbered};
+use crate::arguments::Index;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Error;
@@ -99,6 +100,12 @@ pub(super) fn values<S: Subject>(subject: &S) {
         let seeds: Vec<u32> = (0..len.min(5000)).map(|index| bits(index) as u32).collect();
         let expected: Vec<u32> = seeds.iter().map(|x| collatz(*x)).collect();
         let on_device = done("seeds", subject.array(&seeds));
+        let places = (0..)
+            .zip(&seeds)
+            .map(|(i, x)| numbered(*x, i, 3))
+            .collect::<Vec<u64>>();
+        let result = done(&what("indexes"), subject.map::<numbered>((&on_device, Index, 3)));
+        same(&what("indexes"), &done("z", subject.to_vec(&result)), &places);
         let result = done(&what("a loop"), subject.map::<collatz>((&on_device,)));
         same(&what("a loop"), &done("z", subject.to_vec(&result)), &expected);
     }

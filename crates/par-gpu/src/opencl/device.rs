@@ -33,8 +33,8 @@ pub(crate) struct OpenCl {
 struct Key {
     kernel: TypeId,
     form: Form,
-    /// A bit for each argument that is an array.
-    arrays: u32,
+    /// What each argument is: two bits.
+    args: u32,
 }
 
 /// The loop around a kernel; for folds, whether they have a start.
@@ -167,10 +167,11 @@ impl OpenCl {
         arguments.push(KernelArg::Bytes(&len));
         arguments.push(KernelArg::Buffer(out));
         for (arg, bytes) in launch.args.iter().zip(&mut scalars) {
-            arguments.push(match arg {
-                Arg::Scalar(value) => KernelArg::Bytes(scalar(*value, bytes)),
-                Arg::Array(memory, _) => KernelArg::Buffer(self.buffer(*memory)?),
-            });
+            match arg {
+                Arg::Scalar(value) => arguments.push(KernelArg::Bytes(scalar(*value, bytes))),
+                Arg::Array(memory, _) => arguments.push(KernelArg::Buffer(self.buffer(*memory)?)),
+                Arg::Index => {}
+            }
         }
         for argument in more {
             arguments.push(match argument {
@@ -201,11 +202,15 @@ fn scalar(value: Value, room: &mut [u8; 8]) -> &[u8] {
 }
 
 fn key(launch: &Launch<'_>, form: Form) -> Key {
-    let array = |(index, arg): (usize, &Arg<'_>)| u32::from(matches!(arg, Arg::Array(..))) << index;
+    let code = |arg: &Arg<'_>| match arg {
+        Arg::Scalar(_) => 0,
+        Arg::Array(..) => 1,
+        Arg::Index => 2,
+    };
     Key {
         kernel: launch.id,
         form,
-        arrays: launch.args.iter().enumerate().map(array).sum(),
+        args: launch.args.iter().fold(0, |args, arg| args << 2 | code(arg)),
     }
 }
 

@@ -142,12 +142,17 @@ fn call(functions: &mut Functions, launch: &Launch<'_>) -> Call {
     let (mut params, mut values) = (String::new(), Vec::new());
     for (index, (arg, kind)) in launch.args.iter().zip(launch.source.params).enumerate() {
         let ty = kind.c_name();
-        let (param, value) = match arg {
-            Arg::Scalar(_) => (format!("const {ty} a{index}"), format!("a{index}")),
-            Arg::Array(..) => (format!("__global const {ty} *a{index}"), format!("a{index}[i]")),
-        };
-        let _ = write!(params, ", {param}");
-        values.push(value);
+        values.push(match arg {
+            Arg::Scalar(_) => {
+                let _ = write!(params, ", const {ty} a{index}");
+                format!("a{index}")
+            }
+            Arg::Array(..) => {
+                let _ = write!(params, ", __global const {ty} *a{index}");
+                format!("a{index}[i]")
+            }
+            Arg::Index => "i".to_owned(),
+        });
     }
     Call {
         params,
