@@ -64,14 +64,14 @@ impl<T: Element> Array<T> {
         Ok(Array::new(device, vec![values.len()], values.len(), storage))
     }
 
-    pub(crate) fn filled(device: &Device, len: usize, value: T) -> Result<Self, Error> {
+    pub(crate) fn zeroed(device: &Device, len: usize) -> Result<Self, Error> {
         device.room_for::<T>(len)?;
         match device.backend() {
             Backend::Host(host) => {
-                let buffer = HostBuffer::filled(&**host, len, CHUNK, &|_, part| part.fill(value));
-                Ok(Array::new(device, vec![len], len, Storage::Host(buffer?)))
+                let buffer = HostBuffer::zeroed(&**host, len)?;
+                Ok(Array::new(device, vec![len], len, Storage::Host(buffer)))
             }
-            Backend::Device(_) => Array::from_slice(device, &vec![value; len]),
+            Backend::Device(_) => Array::from_slice(device, &vec![T::default(); len]),
         }
     }
 

@@ -174,7 +174,7 @@ impl Device {
     /// # Errors
     /// As [`array`](Self::array).
     pub fn zeros<T: Element>(&self, len: usize) -> Result<Array<T>, Error> {
-        Array::filled(self, len, T::default())
+        Array::zeroed(self, len)
     }
 
     /// An array of what an iterator yields.

@@ -117,6 +117,14 @@ impl<T> Drop for Block<T> {
 pub(crate) struct HostBuffer<T>(Block<T>);
 
 impl<T: Element> HostBuffer<T> {
+    /// A buffer of zeros.
+    pub(crate) fn zeroed(backend: &dyn HostBackend, len: usize) -> Result<Self, Error> {
+        Block::new(len).map(HostBuffer).ok_or_else(|| Error::OutOfMemory {
+            device: backend.info().name.clone(),
+            bytes: len.saturating_mul(size_of::<T>()),
+        })
+    }
+
     /// A buffer whose parts of `chunk` elements `write` fills, from the number of the part.
     pub(crate) fn filled(
         backend: &dyn HostBackend,
@@ -124,11 +132,7 @@ impl<T: Element> HostBuffer<T> {
         chunk: usize,
         write: &(dyn Fn(usize, &mut [T]) + Sync),
     ) -> Result<Self, Error> {
-        let block: Block<T> = Block::new(len).ok_or_else(|| Error::OutOfMemory {
-            device: backend.info().name.clone(),
-            bytes: len.saturating_mul(size_of::<T>()),
-        })?;
-        let mut buffer = HostBuffer(block);
+        let mut buffer = HostBuffer::zeroed(backend, len)?;
         write_parts(backend, buffer.as_mut_slice(), chunk, write)?;
         Ok(buffer)
     }

@@ -39,6 +39,27 @@ fn times(x: f64, y: f64) -> f64 {
     x * y
 }
 
+/// The parameter's name comes from the caller of the macro, that of the variable from the macro.
+macro_rules! hides {
+    ($x:ident, $value:expr) => {
+        #[kernel]
+        fn hidden($x: f32) -> f32 {
+            let x: f32 = 5.0;
+            $value + x
+        }
+    };
+}
+hides!(x, x);
+
+#[test]
+fn names_mean_the_same_in_rust_and_in_c() {
+    for device in Device::list() {
+        let array = device.array(&[1.0f32]).expect("an array");
+        let found = array.map::<hidden>().expect("a map").to_vec().expect("a copy");
+        assert_eq!(found, [hidden(1.0)], "{device:?}");
+    }
+}
+
 fn same_f32(found: &[f32], expected: &[f32]) -> bool {
     let same = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
     found.len() == expected.len() && found.iter().zip(expected).all(same)

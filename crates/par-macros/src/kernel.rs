@@ -64,6 +64,14 @@ fn tokens(function: &ItemFn, options: &Options) -> syn::Result<TokenStream> {
     let body = lowerer.function_body(&function.block, output)?;
     let source = source(&gpu, signature, &parameters, output, &lowerer);
 
+    let mut head = signature.clone();
+    for input in &mut head.inputs {
+        if let FnArg::Typed(typed) = input
+            && let Pat::Ident(name) = &mut *typed.pat
+        {
+            name.ident = lower::flat(&name.ident);
+        }
+    }
     let (ident, vis) = (&signature.ident, &function.vis);
     let cfgs = cfgs(&function.attrs);
     let attributes = function.attrs.iter().filter(|a| !a.path().is_ident("inline"));
@@ -77,7 +85,7 @@ fn tokens(function: &ItemFn, options: &Options) -> syn::Result<TokenStream> {
         #(#attributes)*
         #[inline(always)]
         #[allow(unused_parens, unused_braces, clippy::all, clippy::pedantic)]
-        #vis #signature #body
+        #vis #head #body
 
         #(#cfgs)*
         #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations, missing_copy_implementations)]

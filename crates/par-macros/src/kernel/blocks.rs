@@ -1,7 +1,7 @@
 //! Statements of a kernel: `let`, assignments, `if`, `while`, `for`, and the blocks that hold them.
 
 use super::binding;
-use super::lower::{Lowerer, Value, Variable, error, plain_sign, refused};
+use super::lower::{Lowerer, Value, Variable, error, flat, plain_sign, refused};
 use super::scalar::Scalar;
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
@@ -69,7 +69,7 @@ impl Lowerer {
                 let variable = self.assigned(&assign.left)?;
                 let value = self.value_of(&assign.right, variable.scalar)?;
                 self.write(&format!("{} = {};\n", variable.c, value.c));
-                let (name, rust) = (&variable.name, value.rust);
+                let (name, rust) = (flat(&variable.name), value.rust);
                 Ok(quote_spanned!(assign.span()=> #name = #rust;))
             }
             Stmt::Expr(Expr::Binary(binary), _) if assigns(binary.op) => self.assign_with(binary),
@@ -132,7 +132,7 @@ impl Lowerer {
         let constant = if mutable { "" } else { "const " };
         self.write(&format!("{constant}{} {c} = {};\n", value.scalar.c(), value.c));
         let (ty, rust) = (value.scalar.rust(), value.rust);
-        let mutability = mutable.then(|| quote!(mut));
+        let (mutability, name) = (mutable.then(|| quote!(mut)), flat(name));
         Ok(quote_spanned!(local.span()=> let #mutability #name: #ty = #rust;))
     }
 
@@ -179,7 +179,7 @@ impl Lowerer {
         debug_assert_ne!(plain_sign(binary.op), "this operator");
         let value = self.operation(binary, left, right, &binary.right)?;
         self.write(&format!("{} = {};\n", variable.c, value.c));
-        let (name, rust) = (&variable.name, value.rust);
+        let (name, rust) = (flat(&variable.name), value.rust);
         Ok(quote_spanned!(binary.span()=> #name = #rust;))
     }
 
@@ -226,7 +226,7 @@ impl Lowerer {
         let body = self.block(&count.body)?;
         self.write("}\n");
         self.scope.truncate(depth);
-        let (start, end) = (start.rust, end.rust);
+        let (name, start, end) = (flat(name), start.rust, end.rust);
         Ok(quote_spanned!(count.span()=> for #name in #start..#end #body))
     }
 

@@ -3,7 +3,8 @@
 //! 1. A value of the C side is a literal or a name that is assigned once; so there is no precedence and no order to get wrong.
 //! 2. A variable that may be assigned to is copied where it is read.
 //! 3. Integers wrap on both sides: the Rust side calls `wrapping_add` and its like, the C side computes unsigned.
-//! 4. A type is known from the value itself, else from the other operand, else from where the value goes; else it is an error.
+//! 4. Variables are found by the text of their names, the last first ([`flat`]).
+//! 5. A type is known from the value itself, else from the other operand, else from where the value goes; else it is an error.
 
 use super::Parameter;
 use super::scalar::Scalar;
@@ -44,6 +45,14 @@ pub(crate) struct Lowerer {
     calls: Vec<Path>,
     pub(super) scope: Vec<Variable>,
     names: usize,
+}
+
+/// A name of a variable as it is written in the expansion: found by its text alone, as the C side finds it, so that names
+/// which come from different macros cannot mean one variable here and another there.
+pub(super) fn flat(name: &Ident) -> Ident {
+    let mut name = name.clone();
+    name.set_span(name.span().resolved_at(Span::call_site()));
+    name
 }
 
 pub(super) fn error(at: impl ToTokens, message: impl std::fmt::Display) -> syn::Error {
@@ -182,7 +191,7 @@ impl Lowerer {
                 variable.c
             };
             return Ok(Value {
-                rust: path.to_token_stream(),
+                rust: path.get_ident().map(flat).into_token_stream(),
                 c,
                 scalar: variable.scalar,
             });
