@@ -14,9 +14,6 @@ use std::ptr::NonNull;
 
 /// From this size on a buffer is pages of its own.
 const OWN_PAGES: usize = 256 << 10;
-/// From this size on it begins at a huge page, and asks for them.
-const HUGE: usize = 4 << 20;
-const HUGE_PAGE: usize = 2 << 20;
 /// A cache line, and the widest vector.
 const LINE: usize = 64;
 
@@ -75,21 +72,30 @@ impl<T: Element> Block<T> {
 #[cfg(target_os = "linux")]
 fn own_pages(bytes: usize) -> Option<(NonNull<c_void>, (*mut c_void, usize))> {
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-    let spare = if bytes >= HUGE { HUGE_PAGE } else { 0 };
-    let mapped = bytes.checked_add(spare)?;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// From this size on a buffer lies in huge pages, where there are some.
+    const HUGE: usize = 4 << 20;
+    const HUGE_PAGE: usize = 2 << 20;
+    /// What addresses of the same place in the first cache differ by.
+    const PAGE: usize = 4 << 10;
+    /// How far apart in a page buffers begin that follow each other: half of it and a line, so that those of one call do not
+    /// push each other out of the cache. (A dot product of 2^24 pairs is a quarter faster for it.)
+    const STEP: usize = PAGE / 2 + LINE;
+    /// Counts buffers, so that those of one call begin at different places of a page.
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let offset = MADE.fetch_add(1, Ordering::Relaxed) * STEP % PAGE;
+    let align = if bytes >= HUGE { HUGE_PAGE } else { PAGE };
+    let mapped = bytes.checked_add(align + PAGE)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new mapping, at an address of the system's choice.
     let pages = unsafe { mmap_anonymous(std::ptr::null_mut(), mapped, access, MapFlags::PRIVATE) }.ok()?;
-    let start = pages.wrapping_byte_add(if spare > 0 {
-        pages.addr().next_multiple_of(HUGE_PAGE) - pages.addr()
-    } else {
-        0
-    });
-    if spare > 0 {
+    let aligned = pages.wrapping_byte_add(pages.addr().next_multiple_of(align) - pages.addr());
+    if bytes >= HUGE {
         // SAFETY: pages of this mapping. That the system has no huge ones changes nothing but speed.
-        let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
+        let _ = unsafe { madvise(aligned, bytes, Advice::LinuxHugepage) };
     }
-    Some((NonNull::new(start)?, (pages, mapped)))
+    Some((NonNull::new(aligned.wrapping_byte_add(offset))?, (pages, mapped)))
 }
 
 #[cfg(not(target_os = "linux"))]
