@@ -14,6 +14,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A backend whose arrays are in the host's memory.
+///
+/// ```
+/// use par_gpu::backend::{Chunks, HostBackend};
+/// use par_gpu::{Device, DeviceInfo, Sum};
+/// use std::sync::Arc;
+///
+/// /// One core.
+/// struct Serial(DeviceInfo);
+///
+/// impl HostBackend for Serial {
+///     fn info(&self) -> &DeviceInfo { &self.0 }
+///     fn run(&self, chunks: &Chunks<'_>) {
+///         (0..chunks.count()).for_each(|index| chunks.run(index));
+///     }
+/// }
+///
+/// let info = DeviceInfo { name: "serial".to_owned(), compute_units: 1, ..Device::cpu().info().clone() };
+/// let device = Device::of_host(Arc::new(Serial(info)));
+/// let x = device.collect((0..100_000).map(f64::from))?;
+/// assert_eq!(x.reduce(Sum)?, 4_999_950_000.0);
+/// # Ok::<(), par_gpu::Error>(())
+/// ```
 pub trait HostBackend: Send + Sync {
     /// What it is.
     fn info(&self) -> &DeviceInfo;

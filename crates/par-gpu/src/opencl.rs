@@ -12,12 +12,16 @@ mod vendors;
 
 use crate::error::Problem;
 pub(crate) use device::OpenCl;
+use std::sync::{Mutex, PoisonError};
 
 /// How to get a driver where there is none.
 const INSTALL: &str = "install a driver, as `apt-get install pocl-opencl-icd`, which runs on any processor";
 
 /// All devices, and what is broken or missing. Neither panics nor waits, whatever the drivers do that does not hang itself.
 pub(crate) fn discover() -> (Vec<OpenCl>, Vec<Problem>) {
+    // PoCL 3.1 says that it has no device while another thread asks it for the first time.
+    static ASKING: Mutex<()> = Mutex::new(());
+    let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let problem = |why: String, install: &str| Problem {
         backend: "opencl",
         why,

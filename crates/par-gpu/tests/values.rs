@@ -60,6 +60,39 @@ fn names_mean_the_same_in_rust_and_in_c() {
     }
 }
 
+/// Names that the expansion must not trip over.
+mod shadowed {
+    #![allow(dead_code, non_camel_case_types, reason = "they only stand in the way")]
+
+    struct Result;
+    struct Option;
+    struct Vec;
+    struct Some;
+    mod core {}
+    mod std {}
+
+    #[par_gpu::kernel]
+    pub(super) fn quarter(value: f64) -> f64 {
+        let result: f64 = half(value);
+        let __value: f64 = half(result);
+        __value
+    }
+
+    #[par_gpu::kernel]
+    fn half(x: f64) -> f64 {
+        x * HALF
+    }
+
+    const HALF: f64 = 0.5;
+}
+
+#[test]
+fn shadowed_names_do_not_disturb() {
+    let array = Device::cpu().array(&[8.0]).expect("an array");
+    let found = array.map::<shadowed::quarter>().expect("a map");
+    assert_eq!(found.to_vec().expect("a copy"), [2.0]);
+}
+
 fn same_f32(found: &[f32], expected: &[f32]) -> bool {
     let same = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
     found.len() == expected.len() && found.iter().zip(expected).all(same)

@@ -102,41 +102,13 @@ impl OpenCl {
             return Ok(Arc::clone(kernel));
         }
         let source = source();
-        let options = self.exact(&source)?;
+        let options = exact(&source, self.single, self.double).map_err(|why| Error::Unsupported {
+            device: self.info.name.clone(),
+            why: why.to_owned(),
+        })?;
         let kernel = Arc::new(self.queue.compile(&source, options, source::ENTRY)?);
         kernels.insert(key, Arc::clone(&kernel));
         Ok(kernel)
-    }
-
-    /// Refuses what this device would not compute to the last bit; else the options of the compiler.
-    fn exact(&self, source: &str) -> Result<&'static str, Error> {
-        let refuse = |why: &str| {
-            Err(Error::Unsupported {
-                device: self.info.name.clone(),
-                why: why.to_owned(),
-            })
-        };
-        let needed = CL_FP_DENORM | CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST;
-        if source::needs_fp64(source) {
-            if self.double == 0 {
-                return refuse("it does not compute with f64");
-            }
-            if self.double & needed != needed {
-                return refuse("its f64 has no subnormal numbers, infinities or rounding to nearest");
-            }
-        }
-        if source::needs_fp32(source) {
-            if self.single & needed != needed {
-                return refuse("its f32 has no subnormal numbers, infinities or rounding to nearest");
-            }
-            if source::divides(source) {
-                if self.single & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT == 0 {
-                    return refuse("it does not round divisions and roots of f32 correctly");
-                }
-                return Ok("-cl-std=CL1.2 -cl-fp32-correctly-rounded-divide-sqrt");
-            }
-        }
-        Ok("-cl-std=CL1.2")
     }
 
     /// The buffer behind memory of this backend.
@@ -181,6 +153,31 @@ impl OpenCl {
         }
         kernel.run(&arguments, items, group)
     }
+}
+
+/// Refuses a program that a device with these abilities would not compute to the last bit; else the compiler's options.
+fn exact(source: &str, single: cl_bitfield, double: cl_bitfield) -> Result<&'static str, &'static str> {
+    const NEEDED: cl_bitfield = CL_FP_DENORM | CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST;
+    if source::needs_fp64(source) {
+        if double == 0 {
+            return Err("it does not compute with f64");
+        }
+        if double & NEEDED != NEEDED {
+            return Err("its f64 has no subnormal numbers, infinities or rounding to nearest");
+        }
+    }
+    if source::needs_fp32(source) {
+        if single & NEEDED != NEEDED {
+            return Err("its f32 has no subnormal numbers, infinities or rounding to nearest");
+        }
+        if source::divides(source) {
+            if single & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT == 0 {
+                return Err("it does not round divisions and roots of f32 correctly");
+            }
+            return Ok("-cl-std=CL1.2 -cl-fp32-correctly-rounded-divide-sqrt");
+        }
+    }
+    Ok("-cl-std=CL1.2")
 }
 
 /// The bytes of a number, in that room.
@@ -278,5 +275,96 @@ impl DeviceBackend for OpenCl {
 
     fn synchronize(&self) -> Result<(), Error> {
         self.queue.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: cl_bitfield =
+        CL_FP_DENORM | CL_FP_INF_NAN | CL_FP_ROUND_TO_NEAREST | CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
+
+    #[test]
+    fn devices_that_would_give_other_bits_refuse() {
+        assert_eq!(exact("int x = a + b;", 0, 0), Ok("-cl-std=CL1.2"));
+        assert_eq!(
+            exact("double x = a + b;", FULL, 0),
+            Err("it does not compute with f64")
+        );
+        let flushes = FULL & !CL_FP_DENORM;
+        let why = exact("float x = a + b;", flushes, 0).expect_err("flushes");
+        assert_eq!(
+            why,
+            "its f32 has no subnormal numbers, infinities or rounding to nearest"
+        );
+        let rough = FULL & !CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
+        assert_eq!(exact("float x = a * b;", rough, 0), Ok("-cl-std=CL1.2"));
+        for source in ["float x = a / b;", "float x = sqrt(a);"] {
+            let why = exact(source, rough, 0).expect_err("rough");
+            assert_eq!(why, "it does not round divisions and roots of f32 correctly");
+            assert!(
+                exact(source, FULL, 0)
+                    .expect("exact")
+                    .ends_with("correctly-rounded-divide-sqrt")
+            );
+        }
+        // Of double they are always exact.
+        assert_eq!(exact("double x = a / b;", 0, FULL), Ok("-cl-std=CL1.2"));
+    }
+
+    /// The first device.
+    fn device() -> OpenCl {
+        let (mut devices, problems) = super::super::discover();
+        assert!(
+            !devices.is_empty(),
+            "there is no OpenCL device: apt-get install pocl-opencl-icd ocl-icd-opencl-dev\n{problems:?}"
+        );
+        devices.remove(0)
+    }
+
+    #[test]
+    fn what_the_compiler_says_is_in_the_error() {
+        let queue = device().queue;
+        let error = queue
+            .compile("__kernel void f() { nonsense(); }", "-cl-std=CL1.2", "f")
+            .err()
+            .expect("nonsense");
+        let text = error.to_string();
+        assert!(
+            text.contains("clBuildProgram failed with CL_BUILD_PROGRAM_FAILURE (-11)"),
+            "{text}"
+        );
+        assert!(text.contains("nonsense"), "{text}");
+        let error = queue
+            .compile("__kernel void f() {}", "-cl-std=CL1.2", "g")
+            .err()
+            .expect("another name");
+        assert!(
+            error
+                .to_string()
+                .contains("clCreateKernel failed with CL_INVALID_KERNEL_NAME (-46)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn memory_of_another_backend_and_bytes_without_room_are_refused() {
+        struct Foreign;
+        impl Memory for Foreign {}
+        let device = device();
+        let error = device.read(&Foreign, &mut [0]).expect_err("foreign");
+        assert_eq!(
+            error.to_string(),
+            "the backend of \"opencl:0\" was given memory that is not its own"
+        );
+        let memory = device.allocate(4).expect("four bytes");
+        let error = device.read(&*memory, &mut [0; 8]).expect_err("eight of four");
+        assert!(
+            error
+                .to_string()
+                .contains("copy 8 bytes to or from a buffer of 4"),
+            "{error}"
+        );
     }
 }
