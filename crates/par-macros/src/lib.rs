@@ -54,7 +54,8 @@ pub fn reduction(options: TokenStream, item: TokenStream) -> TokenStream {
 /// the function in Rust, which the compiler builds into the loops of the cpu device, and the same function in OpenCL C.
 ///
 /// A kernel is made of:
-/// - values of the types f32, f64, i32, u32, i64, u64 and bool, of which each must have its type where it stands;
+/// - values of the types f32, f64, i32, u32, i64, u64 and bool, of which each must have its type where it stands, as nothing is
+///   inferred from later lines: `let half = 0.5_f32`, `let y: f32 = other(x, 2_i32)`;
 /// - literals, constants by their paths, `let`, `let mut` and assignments;
 /// - arithmetic, comparisons, bit operations, `&&`, `||`, `!`, and `as`, which saturates as Rust's does;
 /// - `if` and `else`, `while`, `for i in a..b`;

@@ -1,7 +1,7 @@
 //! Laws of numbers: floats to the last bit, integers that wrap, casts that saturate.
 
 use super::Subject;
-use super::data::{EDGES, INTEGERS, done, floats, pairs, same};
+use super::data::{EDGES, INTEGERS, bits, done, floats, pairs, same};
 use super::kernels::*;
 use crate::element::Element;
 use crate::kernel::Kernel;
@@ -87,20 +87,36 @@ pub(super) fn exact<S: Subject>(subject: &S) {
     }
 }
 
+/// Arbitrary numbers after those at the edges.
+const MANY: usize = 3000;
+
 macro_rules! int_laws {
     ($subject:ident: $($ty:ident $arith:ident $bitwise:ident $counted:ident;)*) => {$(
-        let (x, y) = pairs(&INTEGERS.map(|edge| edge as $ty));
+        let (mut x, mut y) = pairs(&INTEGERS.map(|edge| edge as $ty));
+        x.extend((0..MANY).map(|index| bits(index) as $ty));
+        y.extend((0..MANY).map(|index| bits(MANY + index) as $ty));
         two::<_, $arith, _, _>($subject, stringify!($arith), &x, &y);
         two::<_, $bitwise, _, _>($subject, stringify!($bitwise), &x, &y);
         two::<_, $counted, _, _>($subject, stringify!($counted), &x, &y);
     )*};
 }
 
-/// Casts of the edges to and from a type.
-macro_rules! cast_laws {
-    ($subject:ident $edges:ident: $($name:ident $from:ident;)*) => {$(
-        one::<_, $name, _>($subject, stringify!($name), &$edges.map(|edge| edge as $from));
-    )*};
+/// Casts of integers.
+macro_rules! int_casts {
+    ($subject:ident: $($name:ident $from:ident;)*) => {$({
+        let arbitrary = (0..MANY).map(|index| bits(index) >> (index % 64));
+        let values: Vec<$from> = INTEGERS.into_iter().chain(arbitrary).map(|bits| bits as $from).collect();
+        one::<_, $name, _>($subject, stringify!($name), &values);
+    })*};
+}
+
+/// Casts of floats.
+macro_rules! float_casts {
+    ($subject:ident: $($name:ident $from:ident;)*) => {$({
+        let scaled = floats(MANY).into_iter().enumerate().map(|(index, x)| x * f64::powi(2.0, index as i32 % 70));
+        let values: Vec<$from> = EDGES.into_iter().chain(scaled).map(|x| x as $from).collect();
+        one::<_, $name, _>($subject, stringify!($name), &values);
+    })*};
 }
 
 /// Integers wrap, shifts mask, casts saturate.
@@ -112,13 +128,14 @@ pub(super) fn wrap<S: Subject>(subject: &S) {
         u64 arith_u64 bitwise_u64 counted_u64;
     }
     one::<_, magnitude, _>(subject, "magnitude", &INTEGERS.map(|edge| edge as i32));
-    cast_laws! { subject EDGES: f32_i32 f32; f32_u32 f32; f32_i64 f32; f32_u64 f32; }
-    cast_laws! { subject INTEGERS:
+    one::<_, ordered, _>(subject, "ordered", &INTEGERS.map(|edge| edge as i32));
+    float_casts! { subject: f32_i32 f32; f32_u32 f32; f32_i64 f32; f32_u64 f32; }
+    int_casts! { subject:
         i32_f32 i32; u32_f32 u32; i64_f32 i64; u64_f32 u64;
         i32_i64 i32; u32_i64 u32; i64_i32 i64; u64_u32 u64; i32_u64 i32; u32_i32 u32;
     }
     if subject.device().info().fp64 {
-        cast_laws! { subject EDGES: f64_i32 f64; f64_u32 f64; f64_i64 f64; f64_u64 f64; f64_f32 f64; f32_f64 f32; }
-        cast_laws! { subject INTEGERS: i64_f64 i64; u64_f64 u64; }
+        float_casts! { subject: f64_i32 f64; f64_u32 f64; f64_i64 f64; f64_u64 f64; f64_f32 f64; f32_f64 f32; }
+        int_casts! { subject: i64_f64 i64; u64_f64 u64; }
     }
 }

@@ -144,6 +144,19 @@ pub(super) fn magnitude(x: i32) -> i32 {
     -x.abs() - i32::MIN
 }
 
+/// Truth values, as variables, parameters and results.
+#[kernel]
+pub(super) fn ordered(x: i32) -> u32 {
+    let small: bool = within(x, 31_i32, true);
+    let large: bool = within(x, i32::MAX, small);
+    (small as u32) << 1 | (small ^ large) as u32
+}
+
+#[kernel]
+fn within(x: i32, limit: i32, inclusive: bool) -> bool {
+    x < limit || inclusive && !(x != limit)
+}
+
 macro_rules! casts {
     ($($name:ident $from:ident $to:ident;)*) => {$(
         #[kernel]
