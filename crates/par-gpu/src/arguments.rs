@@ -179,6 +179,62 @@ pub trait Arguments<P> {
     fn args(&self) -> Option<Vec<Arg<'_>>>;
 }
 
+/// A tuple of parameters, of which the first stands for the element that a call changes.
+pub trait Split {
+    /// The first.
+    type First;
+    /// The others, as a tuple.
+    type Rest;
+    #[doc(hidden)]
+    fn join(first: Self::First, rest: Self::Rest) -> Self;
+}
+
+macro_rules! splits {
+    ($($rest:ident $place:tt),*) => {
+        impl<T, $($rest),*> Split for (T, $($rest,)*) {
+            type First = T;
+            type Rest = ($($rest,)*);
+
+            #[inline(always)]
+            fn join(first: T, rest: ($($rest,)*)) -> Self {
+                let _ = &rest;
+                (first, $(rest.$place,)*)
+            }
+        }
+    };
+}
+splits!();
+splits!(P 0);
+splits!(P 0, Q 1);
+splits!(P 0, Q 1, R 2);
+splits!(P 0, Q 1, R 2, S 3);
+splits!(P 0, Q 1, R 2, S 3, U 4);
+splits!(P 0, Q 1, R 2, S 3, U 4, V 5);
+splits!(P 0, Q 1, R 2, S 3, U 4, V 5, W 6);
+
+/// No arguments beside the element itself.
+impl Arguments<()> for () {
+    type Host<'a> = ();
+
+    fn host(&self) -> Option<()> {
+        Some(())
+    }
+
+    fn arrays<'a>(&'a self, _: &mut dyn FnMut(usize, &'a Device, &'a [usize])) {}
+
+    fn args(&self) -> Option<Vec<Arg<'_>>> {
+        Some(Vec::new())
+    }
+}
+
+impl HostArgument<()> for () {
+    #[inline(always)]
+    fn part(self, _: Range<usize>) -> Self {}
+
+    #[inline(always)]
+    fn at(&self, _: usize) {}
+}
+
 macro_rules! tuples {
     ($($arg:ident $param:ident $place:tt),*) => {
         impl<$($arg, $param),*> Arguments<($($param,)*)> for ($($arg,)*)
@@ -249,6 +305,24 @@ impl<'a> Place<'a> {
         found?.ok_or(Error::NoArray)
     }
 
+    /// That of an array that is changed in place; all arguments must agree.
+    pub(crate) fn of_changed<T: Element, P>(
+        out: &'a Array<T>,
+        args: &impl Arguments<P>,
+    ) -> Result<Self, Error> {
+        let place = Place {
+            device: out.device(),
+            shape: out.shape(),
+        };
+        let mut checked = Ok(());
+        args.arrays(&mut |index, device, shape| {
+            if checked.is_ok() {
+                checked = place.check(&|| format!("argument {}", index + 1), device, shape);
+            }
+        });
+        checked.map(|()| place)
+    }
+
     /// Refuses an array that is elsewhere or has another shape.
     pub(crate) fn check(
         &self,
@@ -278,12 +352,12 @@ impl<'a> Place<'a> {
     }
 
     /// The arguments for a launch on this device's own memory.
-    pub(crate) fn args<P>(&self, args: &'a impl Arguments<P>) -> Result<Vec<Arg<'a>>, Error> {
+    pub(crate) fn args<'b, P>(&self, args: &'b impl Arguments<P>) -> Result<Vec<Arg<'b>>, Error> {
         args.args().ok_or_else(|| self.mixed())
     }
 
     /// The arguments for a loop in the host's memory.
-    pub(crate) fn host<P, A: Arguments<P>>(&self, args: &'a A) -> Result<A::Host<'a>, Error> {
+    pub(crate) fn host<'b, P, A: Arguments<P>>(&self, args: &'b A) -> Result<A::Host<'b>, Error> {
         args.host().ok_or_else(|| self.mixed())
     }
 

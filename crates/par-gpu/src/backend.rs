@@ -123,6 +123,8 @@ pub enum Arg<'a> {
     Array(&'a dyn Memory, Kind),
     /// The index itself, as `u64`.
     Index,
+    /// The element of the output, as it was before; in a map only.
+    Output,
 }
 
 /// How a leaf is folded.

@@ -30,7 +30,7 @@ mod folds;
 mod kernels;
 mod plain;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Split};
 use crate::array::Array;
 use crate::device::Device;
 use crate::element::Element;
@@ -90,6 +90,21 @@ pub trait Subject {
         out: &mut Array<K::Output>,
     ) -> Result<(), Error> {
         crate::map_into::<K>(args, out)
+    }
+
+    /// [`update`](crate::update).
+    ///
+    /// # Errors
+    /// Its own.
+    fn update<K>(
+        &self,
+        array: &mut Array<K::Output>,
+        args: impl Arguments<<K::Args as Split>::Rest>,
+    ) -> Result<(), Error>
+    where
+        K: Kernel<Args: Split<First = K::Output>, Output: Element>,
+    {
+        crate::update::<K>(array, args)
     }
 
     /// [`map_reduce`](crate::map_reduce).

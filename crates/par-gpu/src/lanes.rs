@@ -11,7 +11,7 @@
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
-use crate::arguments::HostArgument;
+use crate::arguments::{HostArgument, Split};
 use crate::element::Element;
 use crate::kernel::Kernel;
 use par_core::ScanKind;
@@ -79,6 +79,30 @@ impl<K: Kernel, H: HostArgument<K::Args>> Work for Map<'_, K, H> {
         let args = self.args.part(len - rest.len()..len);
         for (index, out) in rest.iter_mut().enumerate() {
             *out = K::call(args.at(index));
+        }
+    }
+}
+
+/// Changes every element of an array's part.
+pub(crate) struct Update<'a, K: Kernel, H> {
+    /// What stands beside the elements.
+    pub(crate) args: H,
+    pub(crate) array: &'a mut [K::Output],
+}
+
+impl<K, H> Work for Update<'_, K, H>
+where
+    K: Kernel<Args: Split<First = K::Output>>,
+    H: HostArgument<<K::Args as Split>::Rest>,
+{
+    #[inline(always)]
+    fn run<const WIDE: bool>(self) {
+        for (block, elements) in self.array.chunks_mut(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            let args = self.args.part(first..first + elements.len());
+            for (index, element) in elements.iter_mut().enumerate() {
+                *element = K::call(Split::join(*element, args.at(index)));
+            }
         }
     }
 }

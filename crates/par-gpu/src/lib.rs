@@ -41,6 +41,7 @@
 //! | `ElementwiseKernel("float a, float *x, float *z", "z[i] = a * x[i]")` | `#[kernel] fn scale(a: f32, x: f32) -> f32 { a * x }` |
 //! | `i` in an `ElementwiseKernel` | a parameter of type `u64`, called with [`Index`] |
 //! | calling it: `k(a, x, z)` | `map_into::<k>((a, &x), &mut z)` ([`map_into`]), or [`map()`] for a new array |
+//! | `"y[i] = y[i] + a * x[i]"` | `update::<k>(&mut y, (a, &x))` ([`update`]) |
 //! | `ReductionKernel(..., map_expr="x[i] * y[i]", reduce_expr="a + b")` | `map_reduce::<times, _>((&x, &y), Sum)` ([`map_reduce`]), or [`By`] a kernel |
 //! | `gpuarray.sum(a)`, `gpuarray.max(a)` | `a.reduce(Sum)`, `a.reduce(Max)` ([`Array::reduce`]) |
 //! | `InclusiveScanKernel`, `ExclusiveScanKernel` | [`Array::scan`], [`map_scan`] |
@@ -91,13 +92,13 @@ mod reduce;
 mod reduction;
 mod scan;
 
-pub use arguments::{Argument, Arguments, Index};
+pub use arguments::{Argument, Arguments, Index, Split};
 pub use array::Array;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use element::{Element, Kind, Value};
 pub use error::{Error, Problem};
 pub use kernel::{Kernel, Piece, Source};
-pub use map::{map, map_into};
+pub use map::{map, map_into, update};
 pub use par_core;
 pub use par_core::{BitAnd, BitOr, BitXor, Max, Min, Product, Reduction, ScanKind, Sum};
 pub use par_macros::kernel;

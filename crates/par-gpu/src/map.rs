@@ -1,8 +1,8 @@
 //! Element-wise calls of kernels.
 
-use crate::arguments::{Argument, Arguments, HostArgument, Place};
+use crate::arguments::{Argument, Arguments, HostArgument, Place, Split};
 use crate::array::{Array, CHUNK, Storage};
-use crate::backend::{Backend, HostBackend, Launch};
+use crate::backend::{Arg, Backend, HostBackend, Launch};
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::Kernel;
@@ -88,7 +88,58 @@ pub fn map_into<K: Kernel<Output: Element>>(
     }
 }
 
-pub(crate) fn launch<'a, K: Kernel>(args: &'a [crate::backend::Arg<'a>], len: usize) -> Launch<'a> {
+/// Changes an array in place: the kernel's first parameter is the element as it was, the others are arguments.
+///
+/// ```
+/// use par_gpu::{Device, kernel, update};
+///
+/// #[kernel]
+/// fn add_scaled(y: f32, a: f32, x: f32) -> f32 { y + a * x }
+///
+/// let device = Device::default();
+/// let x = device.array(&[1.0f32, 2.0])?;
+/// let mut y = device.array(&[10.0f32, 20.0])?;
+/// update::<add_scaled>(&mut y, (3.0, &x))?;
+/// assert_eq!(y.to_vec()?, [13.0, 26.0]);
+/// # Ok::<(), par_gpu::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`map`]; the arrays among the arguments must have the array's shape, and live with it.
+#[doc(alias = "axpy")]
+pub fn update<K>(
+    array: &mut Array<K::Output>,
+    args: impl Arguments<<K::Args as Split>::Rest>,
+) -> Result<(), Error>
+where
+    K: Kernel<Args: Split<First = K::Output>, Output: Element>,
+{
+    let place = Place::of_changed(array, &args)?;
+    let (len, backend) = (place.len(), place.backend().clone());
+    match backend {
+        Backend::Host(host) => {
+            let host_args = place.host(&args)?;
+            if let Storage::Host(buffer) = array.storage_mut() {
+                memory::write_parts(&*host, buffer.as_mut_slice(), CHUNK, &|index, part| {
+                    let first = index * CHUNK;
+                    let args = host_args.part(first..first + part.len());
+                    lanes::run(lanes::Update::<K, _> { args, array: part });
+                })?;
+            }
+        }
+        Backend::Device(device) if len > 0 => {
+            let mut launch_args = vec![Arg::Output];
+            launch_args.extend(place.args(&args)?);
+            if let Storage::Device(memory) = array.storage_mut() {
+                device.map(&launch::<K>(&launch_args, len), &mut **memory)?;
+            }
+        }
+        Backend::Device(_) => {}
+    }
+    Ok(())
+}
+
+pub(crate) fn launch<'a, K: Kernel>(args: &'a [Arg<'a>], len: usize) -> Launch<'a> {
     Launch {
         source: K::SOURCE,
         id: TypeId::of::<K>(),

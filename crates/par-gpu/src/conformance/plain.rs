@@ -89,6 +89,18 @@ pub(super) fn values<S: Subject>(subject: &S) {
             &expected,
         );
 
+        // In place.
+        let expected: Vec<f32> = x.iter().zip(&y).map(|(x, y)| axpby(*x, 2.0, 5.0, *y)).collect();
+        let mut changed = done("x", subject.array(&x));
+        done(
+            &what("update"),
+            subject.update::<axpby>(&mut changed, (2.0, 5.0, &on_y)),
+        );
+        same(&what("update"), &done("x", subject.to_vec(&changed)), &expected);
+        let expected: Vec<f32> = expected.iter().map(|x| horner(*x)).collect();
+        done(&what("update"), subject.update::<horner>(&mut changed, ()));
+        same(&what("update"), &done("x", subject.to_vec(&changed)), &expected);
+
         let expected: Vec<f32> = x.iter().map(|x| horner(*x)).collect();
         let result = done(&what("a polynomial"), subject.map::<horner>((&on_x,)));
         same(
@@ -158,6 +170,10 @@ pub(super) fn errors<S: Subject>(subject: &S) {
     assert_eq!(text(error), "the output has the shape [3], where [2] is expected");
     let error = subject.map::<axpby>((1.0, 2.0, 3.0, 4.0)).expect_err("no array");
     assert_eq!(error, Error::NoArray);
+    let error = subject
+        .update::<axpby>(&mut out, (1.0, &two, 1.0))
+        .expect_err("out is longer");
+    assert_eq!(text(error), "argument 2 has the shape [2], where [3] is expected");
     let error = out.copy_from(&[1.0]).expect_err("a shorter slice");
     assert_eq!(text(error), "a slice of 1 elements, where the array has 3");
     let error = out.copy_to(&mut [1.0; 4]).expect_err("a longer slice");

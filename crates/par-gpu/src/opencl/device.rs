@@ -142,7 +142,7 @@ impl OpenCl {
             match arg {
                 Arg::Scalar(value) => arguments.push(KernelArg::Bytes(scalar(*value, bytes))),
                 Arg::Array(memory, _) => arguments.push(KernelArg::Buffer(self.buffer(*memory)?)),
-                Arg::Index => {}
+                Arg::Index | Arg::Output => {}
             }
         }
         for argument in more {
@@ -203,6 +203,7 @@ fn key(launch: &Launch<'_>, form: Form) -> Key {
         Arg::Scalar(_) => 0,
         Arg::Array(..) => 1,
         Arg::Index => 2,
+        Arg::Output => 3,
     };
     Key {
         kernel: launch.id,

@@ -152,6 +152,7 @@ fn call(functions: &mut Functions, launch: &Launch<'_>) -> Call {
                 format!("a{index}[i]")
             }
             Arg::Index => "i".to_owned(),
+            Arg::Output => "out[i]".to_owned(),
         });
     }
     Call {
