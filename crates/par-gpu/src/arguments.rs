@@ -9,6 +9,10 @@ use std::ops::Range;
 
 /// What may stand for a parameter of type `T`: a number, which is the same for every element,
 /// a reference to an array, or (for `u64`) the [`Index`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not fit a parameter of type `{T}`",
+    label = "neither a `{T}` nor an `&Array<{T}>`"
+)]
 pub trait Argument<T: Element> {
     /// How the loops of the host read it.
     #[doc(hidden)]
@@ -161,6 +165,10 @@ impl<T: Element> HostArgument<T> for Each<'_, T> {
 }
 
 /// A tuple of arguments for a kernel whose parameters are the tuple `P`.
+#[diagnostic::on_unimplemented(
+    message = "the arguments `{Self}` do not fit a kernel with the parameters `{P}`",
+    label = "one argument a parameter: a number of its type, an `&Array` of it, or `Index`"
+)]
 pub trait Arguments<P> {
     #[doc(hidden)]
     type Host<'a>: HostArgument<P>
