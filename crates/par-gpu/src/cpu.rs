@@ -1,8 +1,9 @@
 //! The cpu backend: the host's own processor, all its cores, through rayon.
 
+mod crew;
+
 use crate::backend::{Chunks, HostBackend};
 use crate::device::{DeviceInfo, DeviceKind};
-use rayon::prelude::*;
 
 /// The processor of this machine.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl HostBackend for Cpu {
     fn run(&self, chunks: &Chunks<'_>) {
         match chunks.count() {
             1 => chunks.run(0),
-            count => (0..count).into_par_iter().for_each(|index| chunks.run(index)),
+            _ => crew::run(chunks),
         }
     }
 }
