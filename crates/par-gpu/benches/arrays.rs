@@ -179,8 +179,8 @@ mod launches {
     use super::*;
     use std::path::Path;
 
-    const LAUNCHES: usize = 200;
-    const TURNS: usize = 51;
+    const LAUNCHES: usize = 20;
+    const TURNS: usize = 401;
 
     #[kernel]
     fn bump(a: f32, x: f32) -> f32 {
