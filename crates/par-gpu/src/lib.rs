@@ -1,157 +1,107 @@
-//! Arrays on devices. The one device so far is the host's own processor, on one core.
+//! Arrays on devices, and kernels written once, in Rust.
 //!
-//! A [`Device`] makes [`Array`]s; element-wise maps and reductions run where the array lives, and a reduction has the same
-//! bits as every other reduction of the toolkit. OpenCL and CUDA devices are still to come, behind the same types.
+//! A [`Device`] holds [`Array`]s. A function marked [`#[kernel]`](macro@kernel) runs on them at every index ([`map()`]), with a
+//! [`Reduction`] after it ([`map_reduce`]) or a running one ([`map_scan`]): on the host's processor, where the compiler builds it
+//! into vectorised loops over all cores, and on OpenCL devices (feature `opencl`), where the same function is compiled from C. The
+//! results have the same bits everywhere, and reductions those of every other reduction of the toolkit.
 //!
 //! ```
-//! use par_gpu::{Device, Sum};
-//! let device = &Device::list()[0];
-//! let x = device.array(&[1.0f32, 2.0, 3.0]);
-//! let y = device.array(&[10.0f32, 20.0, 30.0]);
-//! let z = x.zip_map(&y, |x, y| 2.0 * x + 5.0 * y)?;
-//! assert_eq!(z.to_vec(), [52.0, 104.0, 156.0]);
-//! assert_eq!(z.reduce(Sum), 312.0);
-//! # Ok::<(), par_gpu::ArrayError>(())
+//! use par_gpu::{Device, Sum, kernel, map, map_reduce};
+//!
+//! #[kernel]
+//! fn axpby(a: f32, x: f32, b: f32, y: f32) -> f32 {
+//!     a * x + b * y
+//! }
+//!
+//! #[kernel]
+//! fn times(x: f32, y: f32) -> f32 {
+//!     x * y
+//! }
+//!
+//! for device in Device::list() {
+//!     let x = device.array(&[1.0f32, 2.0, 3.0])?;
+//!     let y = device.array(&[10.0f32, 20.0, 30.0])?;
+//!     let z = map::<axpby>((2.0, &x, 5.0, &y))?;
+//!     assert_eq!(z.to_vec()?, [52.0, 104.0, 156.0]);
+//!     assert_eq!(map_reduce::<times, _>((&x, &y), Sum)?, 140.0);
+//! }
+//! # Ok::<(), par_gpu::Error>(())
 //! ```
 //!
-//! | PyCUDA, PyOpenCL | here |
+//! # If you know PyCUDA or PyOpenCL
+//!
+//! | there | here |
 //! |---|---|
-//! | `cl.get_platforms()`, `drv.Device(i)` | [`Device::list`] |
-//! | `gpuarray.to_gpu(a)`, `a.get()` | [`Device::array`], [`Array::to_vec`] |
-//! | `ElementwiseKernel` | [`Array::map`], [`Array::zip_map`] |
-//! | `ReductionKernel` | [`Array::reduce`] |
+//! | `cl.get_platforms()`, `drv.Device(i)` | [`Device::list`], [`Device::info`] |
+//! | `cl.create_some_context()`, `import pycuda.autoinit` | [`Device::default`] |
+//! | an exception or a wait where a driver is missing | [`Device::problems`] |
+//! | `gpuarray.to_gpu(a)`, `cl.array.to_device(queue, a)` | [`Device::array`] |
+//! | `gpuarray.zeros(n, dtype)`, `cl.array.arange` | [`Device::zeros`], [`Device::collect`] |
+//! | `a.get()`, `a.set(b)` | [`Array::to_vec`], [`Array::copy_to`], [`Array::copy_from`] |
+//! | `ElementwiseKernel("float a, float *x, float *z", "z[i] = a * x[i]")` | `#[kernel] fn scale(a: f32, x: f32) -> f32 { a * x }` |
+//! | `i` in an `ElementwiseKernel` | a parameter of type `u64`, called with [`Index`] |
+//! | calling it: `k(a, x, z)` | `map_into::<k>((a, &x), &mut z)` ([`map_into`]), or [`map()`] for a new array |
+//! | `"y[i] = y[i] + a * x[i]"` | `update::<k>(&mut y, (a, &x))` ([`update`]) |
+//! | `ReductionKernel(..., map_expr="x[i] * y[i]", reduce_expr="a + b")` | `map_reduce::<times, _>((&x, &y), Sum)` ([`map_reduce`]), or [`By`] a kernel |
+//! | `gpuarray.sum(a)`, `gpuarray.max(a)` | `a.reduce(Sum)`, `a.reduce(Max)` ([`Array::reduce`]) |
+//! | `InclusiveScanKernel`, `ExclusiveScanKernel` | [`Array::scan`], [`map_scan`] |
+//! | `queue.finish()`, `Context.synchronize()` | [`Device::synchronize`] |
+//!
+//! # Bits
+//!
+//! What a kernel may contain (see [`#[kernel]`](macro@kernel)) is what IEEE 754 and two's complement define to the last bit; `exp` and
+//! its like differ from device to device, and are left out. Nothing is contracted: `a * x + y` rounds twice, and `mul_add` once.
+//! A device that would flush subnormal numbers, or rounds divisions and roots otherwise, refuses a kernel that could tell
+//! ([`Error::Unsupported`]). One thing is left to the processor: which NaN it computes. A NaN that is only moved keeps its bits.
+//!
+//! Reductions fold leaves of 1024 elements, each in order, and combine them as a binary counter ([`par_core::fold`]); scans keep
+//! the order of [`par_core::fold::scan`]. So a sum of floats is the same on a graphics card, on threads and on a cluster.
+//!
+//! # Devices
+//!
+//! | backend | feature | needs |
+//! |---|---|---|
+//! | `cpu` | always there | nothing |
+//! | `opencl` | `opencl` | a driver, found when the program runs: `apt-get install pocl-opencl-icd` gives one for any processor |
+//!
+//! A program built with `opencl` starts without a driver too: [`Device::list`] holds what is there, [`Device::problems`] what is
+//! not, why, and what to install. The variable `PAR_OPENCL_LIBRARY` names another library than `libOpenCL.so.1`.
+//! Other backends implement the traits of [`backend`].
 
-#![forbid(unsafe_code)]
+// The macro names this crate by its own name, also where it is used within it.
+extern crate self as par_gpu;
 
+mod arguments;
+mod array;
+pub mod backend;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod cpu;
+mod device;
+mod element;
+mod error;
+mod kernel;
+mod lanes;
+#[doc(hidden)]
+pub mod macro_support;
+mod map;
+mod memory;
+#[cfg(feature = "opencl")]
+mod opencl;
+mod reduce;
+mod reduction;
+mod scan;
+
+pub use arguments::{Argument, Arguments, Index, Split};
+pub use array::Array;
+pub use device::{Device, DeviceInfo, DeviceKind};
+pub use element::{Element, Kind, Value};
+pub use error::{Error, Problem};
+pub use kernel::{Kernel, Piece, Source};
+pub use map::{map, map_into, update};
 pub use par_core;
-pub use par_core::{Max, MaxLoc, Min, MinLoc, Product, Reduction, Sum};
-
-/// What two arrays must have in common, and had not.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ArrayError {
-    /// The lengths differ.
-    #[error("arrays of {left} and {right} elements cannot be combined element by element")]
-    Lengths {
-        /// Elements of the left array.
-        left: usize,
-        /// Elements of the right array.
-        right: usize,
-    },
-}
-
-/// Something that holds arrays and computes on them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    name: String,
-}
-
-impl Device {
-    /// The devices of this machine; the host's processor is the first, and always there.
-    pub fn list() -> Vec<Device> {
-        vec![Device {
-            name: "cpu".to_owned(),
-        }]
-    }
-
-    /// What the device is called.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Copies `values` to the device.
-    #[doc(alias = "to_gpu")]
-    pub fn array<T: Copy>(&self, values: &[T]) -> Array<T> {
-        Array {
-            values: values.to_vec(),
-        }
-    }
-}
-
-/// Elements in the memory of a device.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Array<T> {
-    values: Vec<T>,
-}
-
-impl<T: Copy> Array<T> {
-    /// How many elements there are.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    /// Copies the elements to the host.
-    #[doc(alias = "get")]
-    pub fn to_vec(&self) -> Vec<T> {
-        self.values.clone()
-    }
-
-    /// A new array with `function` of each element.
-    #[doc(alias = "ElementwiseKernel")]
-    pub fn map<U: Copy>(&self, function: impl Fn(T) -> U) -> Array<U> {
-        Array {
-            values: self.values.iter().map(|value| function(*value)).collect(),
-        }
-    }
-
-    /// A new array with `function` of the elements of two.
-    ///
-    /// # Errors
-    /// [`ArrayError::Lengths`] if they have different numbers of elements.
-    pub fn zip_map<U: Copy, V: Copy>(
-        &self,
-        other: &Array<U>,
-        function: impl Fn(T, U) -> V,
-    ) -> Result<Array<V>, ArrayError> {
-        if self.len() != other.len() {
-            return Err(ArrayError::Lengths {
-                left: self.len(),
-                right: other.len(),
-            });
-        }
-        let pairs = self.values.iter().zip(&other.values);
-        Ok(Array {
-            values: pairs.map(|(left, right)| function(*left, *right)).collect(),
-        })
-    }
-
-    /// Folds the elements, with the bits of every other reduction of the same values.
-    #[doc(alias = "ReductionKernel")]
-    pub fn reduce<R: Reduction<T>>(&self, reduction: R) -> R::Output {
-        par_core::fold::reduce(&reduction, self.values.iter().copied())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrays_compute_what_slices_do_and_lengths_are_checked() {
-        let device = Device::list().remove(0);
-        assert_eq!(device.name(), "cpu");
-        let numbers = device.array(&(0..400).map(f64::from).collect::<Vec<_>>());
-        assert_eq!(
-            numbers
-                .zip_map(&numbers, |a, b| a * b)
-                .expect("same length")
-                .reduce(Sum),
-            21_253_400.0
-        );
-        assert_eq!(numbers.map(|x| x as u32 % 7).reduce(Max), Some(6));
-        let error = numbers
-            .zip_map(&device.array(&[1u8]), |a, _| a)
-            .expect_err("lengths")
-            .to_string();
-        assert_eq!(
-            error,
-            "arrays of 400 and 1 elements cannot be combined element by element"
-        );
-        assert!(device.array::<f32>(&[]).is_empty());
-    }
-}
+pub use par_core::{BitAnd, BitOr, BitXor, Max, Min, Product, Reduction, ScanKind, Sum};
+pub use par_macros::kernel;
+pub use reduce::map_reduce;
+pub use reduction::{By, DeviceReduction};
+pub use scan::map_scan;

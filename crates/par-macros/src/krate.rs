@@ -1,4 +1,4 @@
-//! Where the user's crate can name par-core.
+//! Where the user's crate can name par-core, or par-gpu.
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -30,6 +30,16 @@ pub(crate) fn par_core() -> syn::Result<TokenStream> {
             WINGS.join(", ")
         ),
     ))
+}
+
+/// The path of par-gpu, under whatever name the user depends on it.
+pub(crate) fn par_gpu() -> syn::Result<TokenStream> {
+    named("par-gpu").map(|gpu| quote!(::#gpu)).ok_or_else(|| {
+        syn::Error::new(
+            Span::call_site(),
+            "Cargo.toml does not name par-gpu: add it, or say where it is with `crate = path`",
+        )
+    })
 }
 
 fn named(package: &str) -> Option<Ident> {

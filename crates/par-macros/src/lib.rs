@@ -2,6 +2,7 @@
 //! of a paradigm that hands them on (`#[par_sync::task]`); their expansions name par-core's items.
 #![forbid(unsafe_code)]
 
+mod kernel;
 mod krate;
 mod options;
 mod owned;
@@ -43,6 +44,34 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn reduction(options: TokenStream, item: TokenStream) -> TokenStream {
     reduction::expand(options.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes a function of numbers a kernel, which every device of par-gpu can run on whole arrays.
+///
+/// The function stays callable. Beside it comes a type of the same name, `struct name {}`, which implements `Kernel`: it has
+/// the function in Rust, which the compiler builds into the loops of the cpu device, and the same function in OpenCL C.
+///
+/// A kernel is made of:
+/// - values of the types f32, f64, i32, u32, i64, u64 and bool, of which each must have its type where it stands, as nothing is
+///   inferred from later lines: `let half = 0.5_f32`, `let y: f32 = other(x, 2_i32)`;
+/// - literals, constants by their paths, `let`, `let mut` and assignments;
+/// - arithmetic, comparisons, bit operations, `&&`, `||`, `!`, and `as`, which saturates as Rust's does;
+/// - `if` and `else`, `while`, `for i in a..b`;
+/// - calls of other kernels, and those methods of numbers that have the same bits on every device.
+///
+/// Integers wrap around, in every build. They are divided by literals only, as dividing by 0 panics in Rust and cannot on a
+/// device; shifts use the low bits of their amount. `min` and `max` of floats give the other value where one is a NaN, and
+/// the first of two zeros. `powi` multiplies in a stated order (squares, from the lowest bit of the exponent).
+///
+/// Anything else is an error that names it.
+///
+/// Options:
+/// - `crate = path`: where par-gpu is, when it cannot be found in `Cargo.toml`.
+#[proc_macro_attribute]
+pub fn kernel(options: TokenStream, item: TokenStream) -> TokenStream {
+    kernel::expand(options.into(), item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

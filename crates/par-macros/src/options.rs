@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Expr, LitStr, Path, Token};
 
-/// The options of both macros; each allows some of them.
+/// The options of the macros; each allows some of them.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
@@ -67,6 +67,14 @@ impl Options {
             self.name = Some(name);
         }
         Ok(())
+    }
+
+    /// The path of par-gpu: as given, else as found.
+    pub(crate) fn par_gpu(&self) -> syn::Result<TokenStream> {
+        match &self.krate {
+            Some(path) => Ok(path.to_token_stream()),
+            None => crate::krate::par_gpu(),
+        }
     }
 
     /// The path of par-core: as given, else as found.

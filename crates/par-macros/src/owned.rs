@@ -1,11 +1,11 @@
-//! What both macros refuse in a function: what cannot be named from elsewhere, or cannot leave its thread.
+//! What the macros refuse in a function: what cannot be named from elsewhere, or cannot leave its thread.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::visit::Visit;
 use syn::{FnArg, Item, ItemFn, PatType, ReturnType, Safety, Signature, Type, TypeImplTrait, TypeReference};
 
-/// The function that the attribute stands on. `what` is "task" or "reduction".
+/// The function that the attribute stands on. `what` is "task", "reduction" or "kernel".
 pub(crate) fn function(item: TokenStream, what: &str) -> syn::Result<ItemFn> {
     match syn::parse2(item)? {
         Item::Fn(function) => Ok(function),

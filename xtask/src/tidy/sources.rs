@@ -45,6 +45,28 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "crates/par-mpi/src/world/native.rs",
         "calls the MPI library, and has the program's exit noticed",
+        "crates/par-gpu/src/cpu/crew.rs",
+        "lends a call's chunks to helpers, which have left before the call ends",
+    ),
+    (
+        "crates/par-gpu/src/lanes.rs",
+        "calls the loops that are compiled for vectors which the processor was asked for",
+    ),
+    (
+        "crates/par-gpu/src/lanes/transpose.rs",
+        "turns squares of elements in vector registers",
+    ),
+    (
+        "crates/par-gpu/src/memory.rs",
+        "aligned buffers whose disjoint parts several threads write",
+    ),
+    (
+        "crates/par-gpu/src/opencl/driver.rs",
+        "calls OpenCL's functions on handles that it owns",
+    ),
+    (
+        "crates/par-gpu/src/opencl/sys.rs",
+        "loads OpenCL's library and its functions",
     ),
     (
         "crates/par-process/src/before_main.rs",

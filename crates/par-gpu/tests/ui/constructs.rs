@@ -1,0 +1,91 @@
+//! What a kernel cannot have is named.
+
+use par_gpu::kernel;
+
+#[kernel]
+fn matches(x: i32) -> i32 {
+    match x { 0 => 1, other => other }
+}
+
+#[kernel]
+fn prints(x: f32) -> f32 {
+    println!("{x}");
+    x
+}
+
+#[kernel]
+fn indexes(x: u32) -> u32 {
+    [1u32, 2][x]
+}
+
+#[kernel]
+fn borrows(x: f32) -> f32 {
+    let y = &x;
+    *y
+}
+
+#[kernel]
+fn returns(x: f32) -> f32 {
+    return x;
+}
+
+#[kernel]
+fn closes(x: f32) -> f32 {
+    let f = |y: f32| y;
+    f(x)
+}
+
+#[kernel]
+fn loops(x: f32) -> f32 {
+    loop {}
+}
+
+#[kernel]
+fn pairs(x: f32) -> f32 {
+    (x, x).0
+}
+
+#[kernel]
+fn asks(x: f32) -> f32 {
+    x?
+}
+
+#[kernel]
+fn unsafely(x: f32) -> f32 {
+    unsafe { x }
+}
+
+#[kernel]
+fn sine(x: f32) -> f32 {
+    x.sin()
+}
+
+#[kernel]
+fn recurses(x: u32) -> u32 {
+    if x == 0 { 0 } else { recurses(x - 1) }
+}
+
+#[kernel]
+fn divides(x: i32, y: i32) -> i32 {
+    x / y
+}
+
+#[kernel]
+fn assigns(x: f32) -> f32 {
+    x = 1.0;
+    x
+}
+
+#[kernel]
+fn without_else(x: f32) -> f32 {
+    let y = if x > 0.0 { x };
+    y
+}
+
+#[kernel]
+fn idle(x: f32) -> f32 {
+    x + 1.0;
+    x
+}
+
+fn main() {}
