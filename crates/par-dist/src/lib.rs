@@ -127,7 +127,7 @@ mod options;
 pub mod probe;
 mod worker;
 
-pub use broker::BrokerError;
+pub use broker::{BrokerError, BrokerUrl};
 pub use cluster::ClusterEngine;
 pub use options::Options;
 pub use worker::{RunningWorker, Worker, WorkerError};
