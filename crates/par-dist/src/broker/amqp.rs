@@ -6,30 +6,33 @@
 //!
 //! 1. Each peer has a queue of its own for letters (`PREFIX.peer.ID`), and each work queue (`PREFIX.work.NAME`) carries offers to all
 //!    workers on it. Queues are durable and messages persistent and mandatory. Whoever writes keeps a letter until the server has
-//!    confirmed it, and writes it again over a new connection, in the old order, before anything new. Whoever reads acknowledges
-//!    after it has acted, and a letter that comes twice changes nothing.
-//! 2. The pool that published a message has it in its ledger: on offer, or granted to one question of one worker. A worker asks with
+//!    confirmed it, and writes it again over a new connection, before anything new. Whoever reads acknowledges
+//!    after it has acted, and a letter that comes twice, or late, changes nothing.
+//! 2. A confirmation is not believed for good: a server that is shut down confirms what a queue that ended before has not stored. A
+//!    question, a request and a registered letter are written again, at once over a new connection and else after a while, until
+//!    there is an answer to them.
+//! 3. The pool that published a message has it in its ledger: on offer, or granted to one question of one worker. A worker asks with
 //!    a number that it never uses again, about as many offers at a time as it has fetched; a message is granted once, and the
 //!    same question gets the same answer. Withdrawing what is on offer needs the ledger alone; its offer, wherever it is, will
 //!    be denied.
-//! 3. An outcome counts if the ledger has the message granted to its worker; it is taken out with that. What a worker gives back, what
+//! 4. An outcome counts if the ledger has the message granted to its worker; it is taken out with that. What a worker gives back, what
 //!    a dead one had not begun, and what the server returned is published again, under a new number.
-//! 4. A worker runs what was granted to a question that it has open, and so once. It knows what it asked, holds and runs when an offer
+//! 5. A worker runs what was granted to a question that it has open, and so once. It knows what it asked, holds and runs when an offer
 //!    comes again, and asks no second time.
-//! 5. The consumer's prefetch follows what the worker wants; one that is busy for long has no consumer and puts back what it has
+//! 6. The consumer's prefetch follows what the worker wants; one that is busy for long has no consumer and puts back what it has
 //!    fetched. Deliveries are acknowledged when their message ended or was denied, all up to a tag in one. As the ledger
 //!    decides, an acknowledgement that is lost, or made early, changes nothing of what runs.
-//! 6. The marks of rule 2 of delivery, and outcomes that the server has not confirmed, are in files of the worker in a folder on its
+//! 7. The marks of rule 2 of delivery, and outcomes of which their pool has not said that it has read them, are in files of the worker in a folder on its
 //!    machine, one for each server ([`presence`](super::presence)).
-//! 7. A pool that takes a worker for dead sets its fence, and then writes to itself. When it reads that, it has read everything that
+//! 8. A pool that takes a worker for dead sets its fence, and then writes to itself. When it reads that, it has read everything that
 //!    the dead had written before and the server had confirmed; the rest is in the files. Then it ends what that worker held:
 //!    with a kept outcome, as begun, or as not begun. A worker on another machine, whose files nobody here can read,
 //!    counts as having begun all that it held; so it is granted only what it is about to run.
-//! 8. Peers know each other by heartbeats over a fanout exchange (`PREFIX.peers`), and on one machine by the locks on their files. As
+//! 9. Peers know each other by heartbeats over a fanout exchange (`PREFIX.peers`), and on one machine by the locks on their files. As
 //!    long as a peer does not hear its own heartbeat, silence says nothing of the others.
-//! 9. Who cannot reach the server tries again with at most a second between two tries, until [`Place::outage`] has passed. A peer whose
+//! 10. Who cannot reach the server tries again with at most a second between two tries, until [`Place::outage`] has passed. A peer whose
 //!    queue is gone when it comes back was given up by the others.
-//! 10. Queues that nobody uses expire. A pool looks now and then whether its work queue is empty while it has had offers in it for
+//! 11. Queues that nobody uses expire. A pool looks now and then whether its work queue is empty while it has had offers in it for
 //!    long, and makes them anew: nothing is lost for good, whatever the server has forgotten.
 
 #[doc(hidden)]
@@ -47,14 +50,15 @@ use super::{
     Arrival, Broker, BrokerError, BrokerUrl, CallId, Delivery, Joining, Lease, MessageId, Outgoing, Peer,
     PeerId, Place, Result, Role, Settled, Woken,
 };
-use hands::{Hands, Key, Offer};
+use hands::{Hands, Key, Offer, Question};
 use ledger::Ledger;
 use letter::{Card, Ended, Letter, Offered, What};
 use par_core::remote::Part;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use peers::Known;
-use post::{Kind, Outbox, To};
+use post::{Outbox, To};
 use server::Server;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -123,6 +127,8 @@ struct State {
 /// A value that a thread waits for.
 struct Fetch {
     pool: PeerId,
+    what: What,
+    since: Instant,
     /// The answer: the value, or that there is none.
     answer: Option<Option<Vec<u8>>>,
 }
@@ -224,13 +230,20 @@ impl Amqp {
         }
         state.numbers += 1;
         let request = state.numbers;
-        state.fetches.insert(request, Fetch { pool, answer: None });
         let letter = Letter::Fetch {
             reader: shared.me.0,
             request,
-            what,
+            what: what.clone(),
         };
-        shared.post(&mut state, To::Peer(pool), letter.seal(&[]), Kind::Fetch(request));
+        let since = Instant::now();
+        let fetch = Fetch {
+            pool,
+            what,
+            since,
+            answer: None,
+        };
+        state.fetches.insert(request, fetch);
+        shared.post(&mut state, To::Peer(pool), letter.seal(&[]));
         loop {
             if let Some(error) = &state.failure {
                 let error = error.clone();
@@ -263,10 +276,25 @@ impl Amqp {
 
 impl Shared {
     /// Puts a letter on its way.
-    fn post(&self, state: &mut State, to: To, body: Vec<u8>, kind: Kind) -> u64 {
-        let number = state.outbox.push(to, body, kind);
+    fn post(&self, state: &mut State, to: To, body: Vec<u8>) -> u64 {
+        let number = state.outbox.push(to, Arc::new(body));
         self.pending.notify_one();
         number
+    }
+
+    /// Puts a letter on its way that is written again until its reader has said so (rule 2), and the outcomes in it kept so long.
+    fn register(&self, state: &mut State, to: PeerId, letter: Letter, tail: &[&[u8]], kept: usize) -> u64 {
+        state.numbers += 1;
+        let number = state.numbers;
+        let letter = Letter::Registered {
+            writer: self.me.0,
+            number,
+            letter: Box::new(letter),
+        };
+        let body = Arc::new(letter.seal(tail));
+        state.outbox.register(number, to, Arc::clone(&body), kept);
+        self.pending.notify_one();
+        state.outbox.push(To::Peer(to), body)
     }
 
     fn ring(&self, change: impl FnOnce(&mut Woken)) {
@@ -289,7 +317,7 @@ impl Shared {
         peers::mix((self.me.0 as u64).wrapping_add(state.numbers.wrapping_mul(0x9e37_79b9_7f4a_7c15))) as i64
     }
 
-    /// Asks pools about what was fetched, as far as it is wanted (rule 2).
+    /// Asks pools about what was fetched, as far as it is wanted (rule 3).
     fn ask(&self, state: &mut State) {
         loop {
             let mut own = false;
@@ -310,18 +338,50 @@ impl Shared {
                     own = true;
                     continue;
                 }
-                let letter = Letter::Ask {
-                    card: self.card.clone(),
-                    ask: question.number,
-                    ids: question.ids.iter().map(|id| id.0).collect(),
-                };
-                let kind = Kind::Ask(question.pool);
-                self.post(state, To::Peer(question.pool), letter.seal(&[]), kind);
+                self.post_question(state, &question);
             }
             if !own {
                 return;
             }
         }
+    }
+
+    fn post_question(&self, state: &mut State, question: &Question) {
+        let letter = Letter::Ask {
+            card: self.card.clone(),
+            ask: question.number,
+            ids: question.ids.iter().map(|id| id.0).collect(),
+        };
+        self.post(state, To::Peer(question.pool), letter.seal(&[]));
+    }
+
+    /// Writes again what was written before that time and has no answer, and what was not heard of (rule 2).
+    fn write_again(&self, state: &mut State, before: Instant) {
+        for question in state.hands.unanswered(before) {
+            self.post_question(state, &question);
+        }
+        let mut letters = Vec::new();
+        let open = |fetch: &&mut Fetch| fetch.answer.is_none() && fetch.since < before;
+        for (request, fetch) in &mut state.fetches {
+            let Some(fetch) = Some(fetch).filter(open) else {
+                continue;
+            };
+            fetch.since = Instant::now();
+            let letter = Letter::Fetch {
+                reader: self.me.0,
+                request: *request,
+                what: fetch.what.clone(),
+            };
+            letters.push((fetch.pool, letter));
+        }
+        for (peer, reason) in state.peers.open_graves() {
+            letters.push((self.me, Letter::Bury { peer: peer.0, reason }));
+        }
+        for (to, letter) in letters {
+            self.post(state, To::Peer(to), letter.seal(&[]));
+        }
+        state.outbox.write_again(before);
+        self.pending.notify_one();
     }
 
     fn release(&self, state: &mut State, keys: Vec<Key>) {
@@ -339,7 +399,7 @@ impl Shared {
                 worker: self.me.0,
                 ids,
             };
-            self.post(state, To::Peer(pool), letter.seal(&[]), Kind::Other);
+            self.register(state, pool, letter, &[], 0);
         }
     }
 
@@ -396,12 +456,7 @@ impl Broker for Amqp {
                 shares: message.shares.clone(),
             });
             state.ledger.enter(id, message.job);
-            shared.post(
-                &mut state,
-                To::Work,
-                letter.seal(&[&message.payload]),
-                Kind::Offer(id),
-            );
+            shared.post(&mut state, To::Work, letter.seal(&[&message.payload]));
             ids.push(id);
         }
         Ok(ids)
@@ -439,7 +494,7 @@ impl Broker for Amqp {
                     pool: shared.me.0,
                     job,
                 };
-                shared.post(&mut state, To::Peer(worker), letter.seal(&[]), Kind::Other);
+                shared.register(&mut state, worker, letter, &[], 0);
             }
         }
         Ok(())
@@ -456,7 +511,7 @@ impl Broker for Amqp {
                     pool: shared.me.0,
                     job,
                 };
-                shared.post(&mut state, To::Peer(worker), letter.seal(&[]), Kind::Other);
+                shared.register(&mut state, worker, letter, &[], 0);
             }
         }
         Ok(())
@@ -619,9 +674,10 @@ impl Broker for Amqp {
             }
             let mut rest = &list[..];
             while !rest.is_empty() {
-                let (taken, letter, kept) = outcomes(shared.me, rest);
-                rest = &rest[taken..];
-                last = shared.post(&mut state, To::Peer(pool), letter, Kind::Outcomes(kept));
+                let (letter, bodies, kept) = outcomes(shared.me, rest);
+                rest = &rest[bodies.len()..];
+                let tail: Vec<&[u8]> = bodies.iter().map(|body| &body[..]).collect();
+                last = shared.register(&mut state, pool, letter, &tail, kept);
             }
         }
         // Rule 6: what is not in the file outlives this peer only once the server has it.
@@ -677,10 +733,10 @@ impl Broker for Amqp {
         let mut state = shared.state.lock();
         state.shares.remove(key);
         state.hands.shares.remove(key);
-        let body = Letter::Evict { key: key.to_vec() }.seal(&[]);
         for worker in state.peers.workers() {
             if worker != shared.me {
-                shared.post(&mut state, To::Peer(worker), body.clone(), Kind::Other);
+                let letter = Letter::Evict { key: key.to_vec() };
+                shared.register(&mut state, worker, letter, &[], 0);
             }
         }
         drop(state);
@@ -775,8 +831,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A letter with the first outcomes of a list: how many, the letter, and how many of them were kept.
-fn outcomes(me: PeerId, list: &[&Settled]) -> (usize, Vec<u8>, usize) {
+/// A letter with the first outcomes of a list, their bodies, and how many of them were kept.
+fn outcomes<'a>(me: PeerId, list: &[&'a Settled]) -> (Letter, Vec<Cow<'a, [u8]>>, usize) {
     let mut heads = Vec::new();
     let mut bodies = Vec::new();
     let mut bytes = 0;
@@ -796,11 +852,9 @@ fn outcomes(me: PeerId, list: &[&Settled]) -> (usize, Vec<u8>, usize) {
         });
         bodies.push(body);
     }
-    let taken = heads.len();
     let letter = Letter::Outcomes {
         worker: me.0,
         list: heads,
     };
-    let tail: Vec<&[u8]> = bodies.iter().map(|body| &body[..]).collect();
-    (taken, letter.seal(&tail), kept)
+    (letter, bodies, kept)
 }

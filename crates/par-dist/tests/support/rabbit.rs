@@ -16,7 +16,7 @@ const START: Duration = Duration::from_secs(120);
 const GUARD: &str = r#"
 now=""
 while read -r line; do now="$line"; done
-for group in $now; do kill -CONT -- "-$group" 2>/dev/null; kill -KILL -- "-$group" 2>/dev/null; done
+for group in $now; do kill -s KILL -- "-$group" 2>/dev/null; done
 # What the server still writes while it ends must not keep the folder.
 for again in 1 2 3 4 5; do rm -rf -- "$1" && break; done
 "#;

@@ -1,9 +1,10 @@
 //! The worker's side: offers that were fetched, what was asked about them, what was granted, and which deliveries may be
-//! acknowledged (rules 2, 4 and 5 of the protocol).
+//! acknowledged (rules 3, 5 and 6 of the protocol).
 
 use super::letter::Offered;
 use crate::broker::{MessageId, PeerId};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 /// A message of some pool.
 pub(super) type Key = (PeerId, MessageId);
@@ -32,8 +33,8 @@ pub(super) struct Hands {
     /// Fetched; nobody was asked yet.
     offers: VecDeque<Offer>,
     asked: HashMap<Key, (Offer, u64)>,
-    /// Questions that wait for an answer, by number.
-    questions: HashMap<u64, PeerId>,
+    /// Questions that wait for an answer, by number, and when each was last asked.
+    questions: HashMap<u64, (PeerId, Instant)>,
     /// May be run, and is not leased yet.
     granted: VecDeque<Offer>,
     /// Leased and not settled.
@@ -83,7 +84,7 @@ impl Hands {
             taken.push(offer);
         }
         self.appetite = most - taken.len();
-        // Rule 5: a power of two, so that it changes seldom.
+        // Rule 6: a power of two, so that it changes seldom.
         let unacknowledged = self.held.values().flatten().count();
         let fits = (unacknowledged + self.appetite)
             .clamp(1, MOST)
@@ -139,7 +140,7 @@ impl Hands {
         self.tags.insert(tag, false);
         let key = offer.key();
         if let Some((asked, _)) = self.asked.get_mut(&key) {
-            // Rule 4: it came again over a new connection; this delivery stands for it now.
+            // Rule 5: it came again over a new connection; this delivery stands for it now.
             let before = asked.tag.replace(tag);
             self.done(before);
         } else if self.held.contains_key(&key) || self.granted.iter().any(|held| held.key() == key) {
@@ -172,7 +173,7 @@ impl Hands {
                 Some(at) => &mut questions[at],
                 None => {
                     self.next_question += 1;
-                    self.questions.insert(self.next_question, pool);
+                    self.questions.insert(self.next_question, (pool, Instant::now()));
                     questions.push(Question {
                         pool,
                         number: self.next_question,
@@ -191,6 +192,23 @@ impl Hands {
             }
         }
         questions
+    }
+
+    /// Questions that were asked before that time and not answered, to be asked again.
+    pub(super) fn unanswered(&mut self, before: Instant) -> Vec<Question> {
+        let mut again = Vec::new();
+        for (number, (pool, since)) in &mut self.questions {
+            if *since < before {
+                *since = Instant::now();
+                let asked = self.asked.iter().filter(|(_, (_, question))| question == number);
+                again.push(Question {
+                    pool: *pool,
+                    number: *number,
+                    ids: asked.map(|(key, _)| key.1).collect(),
+                });
+            }
+        }
+        again
     }
 
     /// Takes an answer; whether anything was granted.
@@ -264,7 +282,7 @@ impl Hands {
             keep
         });
         done.into_iter().for_each(|tag| self.done(tag));
-        self.questions.retain(|_, of| *of != pool);
+        self.questions.retain(|_, (of, _)| *of != pool);
         self.raised.retain(|(of, _)| *of != pool);
         self.shares.retain(|_, of| *of != pool);
     }
@@ -362,6 +380,20 @@ mod tests {
         assert_eq!(hands.given_back(), [5]);
         hands.deliver(offer(6, 6));
         assert_eq!(hands.given_back(), [6], "paused");
+    }
+
+    #[test]
+    fn a_question_is_asked_again_under_its_number() {
+        let mut hands = Hands::default();
+        hands.take(2, usize::MAX);
+        (1..=2).for_each(|id| hands.deliver(offer(id, id as u64)));
+        let first = hands.ask().remove(0);
+        let later = Instant::now() + std::time::Duration::from_secs(1);
+        let mut again = hands.unanswered(later).remove(0);
+        again.ids.sort_unstable();
+        assert_eq!((again.number, &again.ids), (first.number, &first.ids));
+        assert!(hands.answer(POOL, first.number, &[1, 2], &[]));
+        assert!(hands.unanswered(later).is_empty());
     }
 
     #[test]

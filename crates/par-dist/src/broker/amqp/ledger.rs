@@ -1,4 +1,4 @@
-//! The pool's side: the ledger of what it has published, which alone says who may run what (rules 1 to 3 of the protocol).
+//! The pool's side: the ledger of what it has published, which alone says who may run what (rules 3 and 4 of the protocol).
 
 use super::letter::Ended;
 use crate::broker::kept::Record;
@@ -158,7 +158,7 @@ impl Ledger {
         self.entries.values().any(held)
     }
 
-    /// Rule 7: ends everything that a dead worker holds, by what it left. Without marks it counts as having begun all.
+    /// Rule 8: ends everything that a dead worker holds, by what it left. Without marks it counts as having begun all.
     pub(super) fn bury(
         &mut self,
         worker: PeerId,

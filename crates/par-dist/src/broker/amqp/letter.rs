@@ -85,6 +85,14 @@ pub(super) enum Letter {
     Value { request: u64, found: bool },
     /// A shared value is gone.
     Evict { key: Vec<u8> },
+    /// A letter that has no answer of its own, with its writer's number for it: whoever reads it says so.
+    Registered {
+        writer: i64,
+        number: u64,
+        letter: Box<Letter>,
+    },
+    /// These registered letters were read.
+    Heard { numbers: Vec<u64> },
     /// A pool to itself: everything that this peer wrote before it died has been read.
     Bury { peer: i64, reason: String },
     /// To all: this peer lives. `hello` asks for an answer.
@@ -162,6 +170,7 @@ mod tests {
                 offer(shares),
                 Letter::Evict { key: key.clone() },
                 Letter::Fetch { reader: 1, request: 2, what: What::Share(key) },
+                Letter::Registered { writer: 1, number: 2, letter: Box::new(Letter::Raise { pool: 3, job: 4 }) },
                 Letter::Answer { pool: 1, ask: 2, granted: ids.clone(), denied: ids },
             ] {
                 let bytes = letter.seal(&[&tail]);

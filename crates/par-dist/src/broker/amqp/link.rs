@@ -2,7 +2,7 @@
 
 use super::hands::Offer;
 use super::letter::Letter;
-use super::post::{Kind, Post, To};
+use super::post::{Post, To};
 use super::{Shared, State};
 use crate::broker::{BrokerError, PeerId};
 use futures_core::Stream;
@@ -37,7 +37,7 @@ const TURN: usize = 512;
 const LETTERS: u16 = 256;
 /// How often it is looked for what nobody told.
 const TICK: Duration = Duration::from_millis(250);
-/// How often queues are looked at (rule 10), and how old an offer is that should not be there any more.
+/// How often queues are looked at (rule 11), and how old an offer is that should not be there any more.
 const AUDIT: Duration = Duration::from_secs(5);
 /// After so many of these looks, what still runs is acknowledged.
 const LONG: u64 = 60;
@@ -51,7 +51,7 @@ const NOT_FOUND: u16 = 404;
 enum Trouble {
     /// It may be there later.
     Lost(String),
-    /// The queue of this peer is gone (rule 9).
+    /// The queue of this peer is gone (rule 10).
     Forgotten,
 }
 
@@ -104,7 +104,7 @@ fn text(trouble: Trouble) -> String {
     }
 }
 
-/// Rule 9. None when the peer leaves, or gives the server up.
+/// Rule 10. None when the peer leaves, or gives the server up.
 async fn again(shared: &Shared) -> Option<Line> {
     let since = Instant::now();
     let mut pause = Duration::from_millis(50);
@@ -307,6 +307,9 @@ async fn connect(shared: &Shared, first: bool) -> Result<Line> {
         // Others may have come and gone meanwhile.
         state.beat = Some(true);
         state.peers.sent = None;
+        if !first {
+            shared.write_again(&mut state, Instant::now());
+        }
     }
     Ok(Line {
         connection,
@@ -370,6 +373,9 @@ impl Shared {
     fn todo(&self, in_flight: usize) -> Todo {
         let mut state = self.state.lock();
         let state = &mut *state;
+        for (writer, numbers) in state.outbox.take_read() {
+            self.post(state, To::Peer(writer), Letter::Heard { numbers }.seal(&[]));
+        }
         let (all, single) = state.hands.acknowledgements();
         let beat = state.beat.take().map(|hello| {
             state.peers.beats += 1;
@@ -419,7 +425,7 @@ impl Shared {
                     granted,
                     denied,
                 };
-                self.post(state, To::Peer(worker), letter.seal(&[]), Kind::Other);
+                self.post(state, To::Peer(worker), letter.seal(&[]));
             }
             Letter::Answer {
                 pool,
@@ -452,7 +458,7 @@ impl Shared {
                 let value = self.value(state, &what);
                 let found = value.is_some();
                 let body = Letter::Value { request, found }.seal(&[value.unwrap_or_default()]);
-                self.post(state, To::Peer(PeerId(reader)), body, Kind::Other);
+                self.post(state, To::Peer(PeerId(reader)), body);
             }
             Letter::Value { request, found } => {
                 if let Some(fetch) = state.fetches.get_mut(&request) {
@@ -464,6 +470,21 @@ impl Shared {
                 state.shares.remove(&key);
                 state.hands.shares.remove(&key);
                 self.ring(|rung| rung.news = true);
+            }
+            Letter::Registered {
+                writer,
+                number,
+                letter,
+            } => {
+                state.outbox.read(PeerId(writer), number);
+                if matches!(*letter, Letter::Registered { .. }) {
+                    return Err("a registered letter in a registered letter".to_owned());
+                }
+                return self.receive(state, *letter, tail);
+            }
+            Letter::Heard { numbers } => {
+                let kept = numbers.into_iter().map(|number| state.outbox.heard(number)).sum();
+                self.presence.kept.drop_some(kept);
             }
             Letter::Bury { peer, reason } => self.end_of(state, PeerId(peer), &reason),
             Letter::Offer(_) | Letter::Beat { .. } | Letter::Left { .. } => {
@@ -607,7 +628,7 @@ impl Line {
         Ok(())
     }
 
-    /// Gives the consumer another prefetch (rule 5): a new one with that, or none.
+    /// Gives the consumer another prefetch (rule 6): a new one with that, or none.
     async fn set_level(&mut self, shared: &Shared, level: usize) -> Result<()> {
         if let Some((mut consumer, tag)) = self.work.take() {
             self.offers
@@ -643,12 +664,13 @@ impl Line {
         Ok(())
     }
 
-    /// Rule 10.
+    /// Rule 11, and the rest of rule 2.
     async fn audit(&mut self, shared: &Shared) -> Result<()> {
         // That it is declared again keeps the queue from expiring.
         let count = declare_work(&self.beats, shared).await?;
         if let Some(old) = Instant::now().checked_sub(AUDIT) {
             let mut state = shared.state.lock();
+            shared.write_again(&mut state, old);
             if count == 0 && !state.outbox.has_waiting() && state.peers.has_worker(&shared.joined.queue) {
                 for id in state.ledger.offered_before(old) {
                     state.ledger.offer_again(id, "its offer was lost");
@@ -715,7 +737,9 @@ impl Line {
                     _ if trouble.is_some() => self.unconfirmed.push(post),
                     Ok(Confirmation::Ack(returned)) => {
                         state.outbox.confirm(post.number);
-                        declare |= confirmed(shared, &mut state, post.kind, returned.is_some());
+                        if let Some(returned) = returned {
+                            declare |= came_back(shared, &mut state, &returned);
+                        }
                     }
                     Ok(_) => {
                         trouble = Some("the server did not take a message".to_owned());
@@ -796,25 +820,31 @@ impl Line {
     }
 }
 
-/// What a confirmation, or a return, says; whether the work queue has to be declared again.
-fn confirmed(shared: &Shared, state: &mut State, kind: Kind, returned: bool) -> bool {
-    match kind {
-        Kind::Outcomes(kept) => shared.presence.kept.drop_some(kept),
-        Kind::Offer(id) if returned => {
-            state.ledger.offer_again(id, "the server returned it");
-            shared.ring(|rung| rung.reply = true);
-            return true;
-        }
-        // The pool is gone with its queue.
-        Kind::Ask(pool) if returned => state.hands.forget(pool),
-        Kind::Fetch(request) if returned => {
-            if let Some(fetch) = state.fetches.get_mut(&request) {
+/// What it says that a message came back; whether the work queue has to be declared again. It goes by the message itself: the client
+/// hands it over with the confirmation of any that was sent near it.
+fn came_back(shared: &Shared, state: &mut State, returned: &lapin::message::BasicReturnMessage) -> bool {
+    let queue = returned.delivery.routing_key.as_str();
+    let prefix = format!("{}.peer.", shared.server.prefix);
+    match queue.strip_prefix(&prefix).map(str::parse) {
+        Some(Ok(peer)) => {
+            // A pool that is gone with its queue. Whether it was a worker too is seen by its lock or its heart.
+            let peer = PeerId(peer);
+            state.hands.forget(peer);
+            shared.presence.kept.drop_some(state.outbox.forget(peer));
+            for fetch in state.fetches.values_mut().filter(|fetch| fetch.pool == peer) {
                 fetch.answer.get_or_insert(None);
             }
+            false
         }
-        Kind::Offer(_) | Kind::Ask(_) | Kind::Fetch(_) | Kind::Other => {}
+        _ => {
+            if let Ok((Letter::Offer(offer), _)) = Letter::open(&returned.delivery.data) {
+                let id = crate::broker::MessageId(offer.id);
+                state.ledger.offer_again(id, "the server returned it");
+                shared.ring(|rung| rung.reply = true);
+            }
+            true
+        }
     }
-    false
 }
 
 fn take_offers(shared: &Shared, deliveries: Vec<lapin::message::Delivery>) {

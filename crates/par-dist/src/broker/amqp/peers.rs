@@ -1,7 +1,7 @@
-//! Peers: who shows itself, who is dead, and what a peer does once about each of the dead (rules 7 and 8 of the protocol).
+//! Peers: who shows itself, who is dead, and what a peer does once about each of the dead (rules 8 and 9 of the protocol).
 
 use super::letter::{Card, Letter};
-use super::post::{Kind, To};
+use super::post::To;
 use super::server::Server;
 use super::{Shared, State};
 use crate::broker::kept::Record;
@@ -37,6 +37,7 @@ pub(super) struct Known {
 
 /// What a dead peer left in its files.
 struct Grave {
+    reason: String,
     marks: Option<Vec<i64>>,
     outcomes: HashMap<i64, Record>,
 }
@@ -65,6 +66,12 @@ impl Known {
 
     pub(super) fn is_buried(&self, peer: PeerId) -> bool {
         self.buried.contains(&peer)
+    }
+
+    /// The dead whose messages are still to be ended.
+    pub(super) fn open_graves(&self) -> Vec<(PeerId, String)> {
+        let open = |(peer, grave): (&PeerId, &Grave)| (*peer, grave.reason.clone());
+        self.graves.iter().map(open).collect()
     }
 
     pub(super) fn folder(&self, peer: PeerId) -> Option<u64> {
@@ -110,7 +117,7 @@ impl Known {
 }
 
 impl Shared {
-    /// Takes a peer for dead, once. What it held ends when this peer has read everything else that it wrote (rule 7).
+    /// Takes a peer for dead, once. What it held ends when this peer has read everything else that it wrote (rule 8).
     pub(super) fn bury(&self, peer: PeerId, reason: &str) -> Result<()> {
         if peer == self.me {
             return Ok(());
@@ -139,6 +146,7 @@ impl Shared {
     pub(super) fn give_up(&self, peer: PeerId, reason: &str) {
         // Without its file nobody can say what it had begun.
         let grave = Grave {
+            reason: reason.to_owned(),
             marks: self.folder.marks(peer),
             outcomes: self.folder.outcomes(peer),
         };
@@ -149,6 +157,7 @@ impl Shared {
         let state = &mut *state;
         state.peers.peers.remove(&peer);
         state.hands.forget(peer);
+        self.presence.kept.drop_some(state.outbox.forget(peer));
         state.delete.push(peer);
         for fetch in state.fetches.values_mut().filter(|fetch| fetch.pool == peer) {
             fetch.answer.get_or_insert(None);
@@ -159,7 +168,7 @@ impl Shared {
                 reason: reason.to_owned(),
             };
             state.peers.graves.insert(peer, grave);
-            self.post(state, To::Peer(self.me), letter.seal(&[]), Kind::Other);
+            self.post(state, To::Peer(self.me), letter.seal(&[]));
         }
         self.pending.notify_one();
         self.changed.notify_all();
@@ -170,7 +179,7 @@ impl Shared {
     pub(super) fn end_of(&self, state: &mut State, peer: PeerId, reason: &str) {
         // Only this peer writes such letters to itself, and one for each of the dead.
         if let Some(grave) = state.peers.graves.remove(&peer) {
-            let Grave { marks, outcomes } = grave;
+            let Grave { marks, outcomes, .. } = grave;
             state.ledger.bury(peer, marks.as_deref(), &outcomes, reason);
             self.ring(|rung| rung.reply = true);
         }
