@@ -17,7 +17,7 @@
 //!    delivers what it kept.
 
 #[cfg(feature = "amqp")]
-mod amqp;
+pub(crate) mod amqp;
 mod kept;
 mod presence;
 pub(crate) mod sqlite;

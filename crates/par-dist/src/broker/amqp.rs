@@ -35,8 +35,7 @@
 //! 11. Queues that nobody uses expire. A pool looks now and then whether its work queue is empty while it has had offers in it for
 //!    long, and makes them anew: nothing is lost for good, whatever the server has forgotten.
 
-#[doc(hidden)]
-pub(crate) mod bare;
+pub mod bare;
 mod hands;
 mod ledger;
 mod letter;
