@@ -103,6 +103,22 @@ impl Rabbit {
         self.port
     }
 
+    /// The names of its queues that begin so.
+    pub(crate) fn queues(&self, prefix: &str) -> Result<Vec<String>> {
+        let output = self
+            .environment(Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl"))
+            .args(["-q", "--node"])
+            .arg(format!("rabbit-{}@localhost", self.port))
+            .args(["list_queues", "--no-table-headers", "name"])
+            .output()?;
+        if !output.status.success() {
+            return Err(Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names = text.lines().filter(|name| name.starts_with(prefix));
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// Kills it, as a crash would.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.signal("-KILL")?;
@@ -188,6 +204,15 @@ impl Rabbit {
         let mut byte = [0];
         stream.read_exact(&mut byte)?;
         Ok(byte == [1])
+    }
+
+    /// What its tools need to find it.
+    fn environment(&self, mut command: Command) -> Command {
+        command
+            .env("HOME", &self.folder)
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .stdin(Stdio::null());
+        command
     }
 
     fn log(&self) -> String {

@@ -1,4 +1,4 @@
-//! For the bench alone: the same work with the bare client and nothing around it. Its acknowledgements, prefetch, persistence and
+//! For the bench and the tests alone: the same work with the bare client and nothing around it. Its acknowledgements, prefetch, persistence and
 //! confirmations are those of the broker; it grants nothing, keeps nothing and survives nothing.
 
 use futures_core::Stream;
@@ -95,6 +95,25 @@ pub fn fill(url: &str, queue: &str, results: &str, messages: u64) -> std::io::Re
             publisher.publish(queue, &body).await?;
         }
         publisher.flush().await?;
+        connection.close(200, "".into()).await
+    })
+}
+
+/// Sends messages as they are, to a queue through the exchange without a name, or to a fanout exchange.
+///
+/// # Errors
+/// What the server refused.
+pub fn send(url: &str, exchange: &str, queue: &str, bodies: &[Vec<u8>]) -> std::io::Result<()> {
+    run(async {
+        let (connection, channel) = channel(url).await?;
+        for body in bodies {
+            let options = BasicPublishOptions::default();
+            let properties = BasicProperties::default();
+            channel
+                .basic_publish(exchange.into(), queue.into(), options, body, properties)
+                .await?
+                .await?;
+        }
         connection.close(200, "".into()).await
     })
 }
