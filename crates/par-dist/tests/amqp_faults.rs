@@ -73,8 +73,35 @@ fn runs(folder: &Path, kind: char) -> Vec<usize> {
     runs
 }
 
+/// Ends the program, and with it the server, when something hangs: a map has no deadline.
+struct Watch {
+    done: std::sync::mpsc::Sender<()>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        let (done, told) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if told.recv_timeout(Duration::from_secs(240)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                eprintln!("a test hangs");
+                std::process::abort();
+            }
+        });
+        Watch { done }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // The thread may have ended the program's wait already.
+        let _ = self.done.send(());
+    }
+}
+
 /// Runs all tasks with a fault in their middle; the fault returns when the server takes connections again.
 fn survive(fault: impl FnOnce(&mut Rabbit)) {
+    let _watch = Watch::start();
     let mut server = Rabbit::start().expect("a server");
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().display().to_string();

@@ -46,7 +46,11 @@ fn refusal(url: &str, queue: &str) -> String {
         .expect_err("no worker")
         .to_string();
     assert_eq!(pool, worker);
-    assert!(start.elapsed() < Duration::from_secs(20), "not at once: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "not at once: {:?}",
+        start.elapsed()
+    );
     pool
 }
 
@@ -83,7 +87,10 @@ fn urls_that_are_wrong_are_told() {
 #[test]
 fn servers_that_refuse_are_told_at_once() {
     // A port that nobody listens on: it was free a moment ago.
-    let free = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
+    let free = TcpListener::bind("127.0.0.1:0")
+        .expect("bind")
+        .local_addr()
+        .expect("address");
     let text = refusal(&format!("amqp://{free}/%2f"), "default");
     assert!(
         text.starts_with(&format!("cannot open the broker amqp://{free}/%2f: "))
@@ -93,7 +100,9 @@ fn servers_that_refuse_are_told_at_once() {
     // Somebody who takes the connection and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = silent.local_addr().expect("address");
-    let error = started(&format!("amqp://{address}"), "default").map(drop).expect_err("silent");
+    let error = started(&format!("amqp://{address}"), "default")
+        .map(drop)
+        .expect_err("silent");
     assert_eq!(
         error.to_string(),
         format!("cannot open the broker amqp://{address}: no answer from {address} within 10 s")
@@ -126,12 +135,17 @@ fn strange_messages_are_thrown_away_and_the_rest_goes_on() {
     // An offer whose head ends before it begins to say anything, one of an unknown kind, and plain noise.
     let short = b"parA\x01\x01\x00\x00\x00\x00".to_vec();
     let unknown = b"parA\x01\x01\x00\x00\x00\x7f".to_vec();
-    let noise: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> = (0..5000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let strange = [Vec::new(), giant, newer, short, unknown, noise];
     bare::send(&url, "", "par.work.strange", &strange).expect("send");
     bare::send(&url, "par.peers", "", &strange).expect("send");
     let mailboxes = server().queues("par.peer.").expect("queues");
-    assert!(mailboxes.len() >= 2, "of the pool and of its worker: {mailboxes:?}");
+    assert!(
+        mailboxes.len() >= 2,
+        "of the pool and of its worker: {mailboxes:?}"
+    );
     for mailbox in mailboxes {
         bare::send(&url, "", &mailbox, &strange).expect("send");
     }
@@ -157,12 +171,23 @@ fn what_is_too_long_for_a_message_is_refused_and_the_rest_goes_on() {
             120 << 20
         )))
     );
-    let error = pool.submit::<zeros>(long as u64).expect("submit").wait().expect_err("long").to_string();
+    let error = pool
+        .submit::<zeros>(long as u64)
+        .expect("submit")
+        .wait()
+        .expect_err("long")
+        .to_string();
     assert!(
         error.contains("its reply did not fit") && error.contains("at most 125829120 are taken"),
         "{error}"
     );
-    assert_eq!(pool.submit::<length>(vec![0; 1000]).expect("submit").wait(), Ok(1000));
+    assert_eq!(
+        pool.submit::<length>(vec![0; 1000]).expect("submit").wait(),
+        Ok(1000)
+    );
     let back = pool.submit::<zeros>(30 << 20).expect("submit").wait();
-    assert!(back.is_ok_and(|back| back.len() == 30 << 20), "a long one that fits");
+    assert!(
+        back.is_ok_and(|back| back.len() == 30 << 20),
+        "a long one that fits"
+    );
 }
