@@ -165,6 +165,7 @@ impl Peers {
     }
 
     /// The peers that have files here, and when each was last written.
+    #[cfg(feature = "amqp")]
     pub(super) fn all(&self) -> Vec<(PeerId, SystemTime)> {
         let Ok(entries) = fs::read_dir(&self.path) else {
             return Vec::new();
@@ -179,6 +180,7 @@ impl Peers {
     }
 
     /// What tells this folder from all others, on other machines too.
+    #[cfg(feature = "amqp")]
     pub(super) fn identity(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
@@ -207,6 +209,7 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Whether somebody has set the fence, or this peer itself.
+    #[cfg(feature = "amqp")]
     pub(super) fn is_fenced(&self) -> bool {
         let mut fence = [0; WORD as usize];
         self.file.read_exact_at(&mut fence, 0).is_ok() && fence != [0; WORD as usize]

@@ -1,22 +1,18 @@
 //! The one thread that speaks to the server: it sends what the others want sent, hands on what comes, and connects again.
 
-use super::hands::Offer;
+use super::Shared;
 use super::letter::Letter;
+use super::open::{CONNECT, declare_work, open};
 use super::post::{Post, To};
-use super::{Shared, State};
+use super::read::{came_back, drop_letter, take_offers};
 use crate::broker::{BrokerError, PeerId};
 use futures_core::Stream;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions,
-    BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicQosOptions, QueueDeleteOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ExchangeKind,
-    PublisherConfirm,
-};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, PublisherConfirm};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -25,30 +21,22 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// How long one try to connect may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Letters that are sent and not confirmed.
 const IN_FLIGHT: usize = 2048;
 /// Deliveries that are handled in one turn.
 const TURN: usize = 512;
-/// Letters that the server sends ahead.
-const LETTERS: u16 = 256;
 /// How often it is looked for what nobody told.
 const TICK: Duration = Duration::from_millis(250);
 /// How often queues are looked at (rule 11), and how old an offer is that should not be there any more.
 const AUDIT: Duration = Duration::from_secs(5);
 /// After so many of these looks, what still runs is acknowledged.
 const LONG: u64 = 60;
-/// Queues that nobody uses live so long, in milliseconds.
-const EXPIRES: i32 = 10 * 60 * 1000;
 const PERSISTENT: u8 = 2;
-/// AMQP's code for what is not there.
-const NOT_FOUND: u16 = 404;
 
 /// Why a connection is not there.
-enum Trouble {
+pub(super) enum Trouble {
     /// It may be there later.
     Lost(String),
     /// The queue of this peer is gone (rule 10).
@@ -61,7 +49,7 @@ impl From<lapin::Error> for Trouble {
     }
 }
 
-type Result<T> = std::result::Result<T, Trouble>;
+pub(super) type Result<T> = std::result::Result<T, Trouble>;
 
 /// Connects, tells how that went, and works until the peer leaves or the server is given up.
 pub(super) fn run(shared: &Shared, tell: &Sender<std::result::Result<(), String>>) {
@@ -150,7 +138,7 @@ fn fail(shared: &Shared, error: BrokerError) {
 }
 
 /// A connection with its channels, queues and consumers.
-struct Line {
+pub(super) struct Line {
     connection: Connection,
     /// Letters and offers; confirmed.
     out: Channel,
@@ -181,173 +169,6 @@ struct Incoming {
     confirmed: Vec<(Post, lapin::Result<Confirmation>)>,
 }
 
-async fn open(shared: &Shared, first: bool) -> Result<Line> {
-    let server = &shared.server;
-    let limit = if first { CONNECT * 2 } else { CONNECT };
-    match timeout(limit, connect(shared, first)).await {
-        Ok(opened) => opened,
-        Err(_) => Err(Trouble::Lost(format!(
-            "no answer from {}:{} within {} s",
-            server.host,
-            server.port,
-            limit.as_secs()
-        ))),
-    }
-}
-
-fn expires() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-expires".into(), AMQPValue::LongInt(EXPIRES));
-    arguments
-}
-
-async fn connect(shared: &Shared, first: bool) -> Result<Line> {
-    let server = &shared.server;
-    let uri = AMQPUri {
-        scheme: AMQPScheme::AMQP,
-        authority: AMQPAuthority {
-            userinfo: AMQPUserInfo {
-                username: server.user.clone(),
-                password: server.password.clone(),
-            },
-            host: server.host.clone(),
-            port: server.port,
-        },
-        vhost: server.vhost.clone(),
-        query: AMQPQueryString {
-            heartbeat: Some(server.heartbeat),
-            ..AMQPQueryString::default()
-        },
-    };
-    let name = format!("par-dist process {} peer {}", shared.card.pid, shared.me.0);
-    let properties = ConnectionProperties::default()
-        .with_connection_name(name.into())
-        // Tries are counted here, not there.
-        .configure_backoff(|backoff| backoff.with_max_times(0));
-    let connection = Connection::connect_uri(uri, properties).await?;
-    let admin = connection.create_channel().await?;
-    let own = shared.queue_of(shared.me);
-    if !first {
-        // It keeps what was written to it meanwhile; a new one would not have that.
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        match admin
-            .queue_declare(own.as_str().into(), passive, FieldTable::default())
-            .await
-        {
-            Ok(_) => {}
-            Err(error) if is_not_found(&error) => return Err(Trouble::Forgotten),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let out = connection.create_channel().await?;
-    declare_work(&out, shared).await?;
-    out.queue_declare(own.as_str().into(), QueueDeclareOptions::durable(), expires())
-        .await?;
-    let exchange = format!("{}.peers", server.prefix);
-    let durable = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    out.exchange_declare(
-        exchange.as_str().into(),
-        ExchangeKind::Fanout,
-        durable,
-        FieldTable::default(),
-    )
-    .await?;
-    // Heartbeats are of the moment: the queue goes with its connection, and drops the oldest.
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(10_000));
-    let heard = format!(
-        "{}.news.{}.{}",
-        server.prefix,
-        shared.me.0,
-        super::peers::number().0
-    );
-    out.queue_declare(heard.as_str().into(), QueueDeclareOptions::exclusive(), arguments)
-        .await?;
-    out.queue_bind(
-        heard.as_str().into(),
-        exchange.as_str().into(),
-        "".into(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    )
-    .await?;
-    out.confirm_select(ConfirmSelectOptions::default()).await?;
-    let beats = connection.create_channel().await?;
-    let no_ack = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let news = beats
-        .basic_consume(
-            heard.as_str().into(),
-            "news".into(),
-            no_ack,
-            FieldTable::default(),
-        )
-        .await?;
-    let inbox = connection.create_channel().await?;
-    inbox.basic_qos(LETTERS, BasicQosOptions::default()).await?;
-    let letters = inbox
-        .basic_consume(
-            own.as_str().into(),
-            "letters".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
-    let offers = connection.create_channel().await?;
-    {
-        let mut state = shared.state.lock();
-        // Others may have come and gone meanwhile.
-        state.beat = Some(true);
-        state.peers.sent = None;
-        if !first {
-            shared.write_again(&mut state, Instant::now());
-        }
-    }
-    Ok(Line {
-        connection,
-        out,
-        beats,
-        offers,
-        inbox,
-        letters,
-        news,
-        work: None,
-        level: 0,
-        consumers: 0,
-        unconfirmed: Vec::new(),
-        sent: VecDeque::new(),
-        to_send: VecDeque::new(),
-        audited: Instant::now(),
-        audits: 0,
-    })
-}
-
-async fn declare_work(channel: &Channel, shared: &Shared) -> lapin::Result<u64> {
-    let queue = channel
-        .queue_declare(
-            shared.work_queue().as_str().into(),
-            QueueDeclareOptions::durable(),
-            expires(),
-        )
-        .await?;
-    Ok(queue.message_count().into())
-}
-
-fn is_not_found(error: &lapin::Error) -> bool {
-    match error.kind() {
-        lapin::ErrorKind::ProtocolError(error) => error.get_id() == NOT_FOUND,
-        _ => false,
-    }
-}
-
 /// What a turn has to send.
 struct Todo {
     posts: Vec<Post>,
@@ -362,11 +183,11 @@ struct Todo {
 }
 
 impl Shared {
-    fn queue_of(&self, peer: PeerId) -> String {
+    pub(super) fn queue_of(&self, peer: PeerId) -> String {
         format!("{}.peer.{}", self.server.prefix, peer.0)
     }
 
-    fn work_queue(&self) -> String {
+    pub(super) fn work_queue(&self) -> String {
         format!("{}.work.{}", self.server.prefix, self.joined.queue)
     }
 
@@ -399,132 +220,34 @@ impl Shared {
             leaving: state.leaving,
         }
     }
-
-    /// Acts on a letter to this peer.
-    fn receive(&self, state: &mut State, letter: Letter, tail: &[u8]) -> std::result::Result<(), String> {
-        match letter {
-            Letter::Ask { card, ask, ids } => {
-                let worker = card.peer();
-                let known = state.peers.meet(card);
-                let (mut granted, mut denied) = (Vec::new(), Vec::new());
-                for id in ids {
-                    let message = crate::broker::MessageId(id);
-                    if known && state.ledger.grant(message, worker, ask) {
-                        granted.push(id);
-                    } else {
-                        if !known {
-                            // It will throw the offer away, and nobody else has it.
-                            state.ledger.offer_again(message, "its worker was taken for dead");
-                        }
-                        denied.push(id);
-                    }
-                }
-                let letter = Letter::Answer {
-                    pool: self.me.0,
-                    ask,
-                    granted,
-                    denied,
-                };
-                self.post(state, To::Peer(worker), letter.seal(&[]));
-            }
-            Letter::Answer {
-                pool,
-                ask,
-                granted,
-                denied,
-            } => {
-                if state.hands.answer(PeerId(pool), ask, &granted, &denied) {
-                    self.ring(|rung| rung.work = true);
-                }
-            }
-            Letter::Outcomes { worker, list } => state.ledger.end(PeerId(worker), &list, tail)?,
-            Letter::Release { worker, ids } => {
-                for id in ids {
-                    state.ledger.release(crate::broker::MessageId(id), PeerId(worker));
-                }
-            }
-            Letter::Raise { pool, job } => {
-                state.hands.raised.insert((PeerId(pool), job));
-                self.ring(|rung| rung.news = true);
-            }
-            Letter::Lower { pool, job } => {
-                state.hands.raised.remove(&(PeerId(pool), job));
-            }
-            Letter::Fetch {
-                reader,
-                request,
-                what,
-            } => {
-                let value = self.value(state, &what);
-                let found = value.is_some();
-                let body = Letter::Value { request, found }.seal(&[value.unwrap_or_default()]);
-                self.post(state, To::Peer(PeerId(reader)), body);
-            }
-            Letter::Value { request, found } => {
-                if let Some(fetch) = state.fetches.get_mut(&request) {
-                    fetch.answer.get_or_insert_with(|| found.then(|| tail.to_vec()));
-                    self.changed.notify_all();
-                }
-            }
-            Letter::Evict { key } => {
-                state.shares.remove(&key);
-                state.hands.shares.remove(&key);
-                self.ring(|rung| rung.news = true);
-            }
-            Letter::Registered {
-                writer,
-                number,
-                letter,
-            } => {
-                state.outbox.read(PeerId(writer), number);
-                if matches!(*letter, Letter::Registered { .. }) {
-                    return Err("a registered letter in a registered letter".to_owned());
-                }
-                return self.receive(state, *letter, tail);
-            }
-            Letter::Heard { numbers } => {
-                let kept = numbers.into_iter().map(|number| state.outbox.heard(number)).sum();
-                self.presence.kept.drop_some(kept);
-            }
-            Letter::Bury { peer, reason } => self.end_of(state, PeerId(peer), &reason),
-            Letter::Offer(_) | Letter::Beat { .. } | Letter::Left { .. } => {
-                return Err("it belongs in another queue".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Acts on what was told to all.
-    fn hear(&self, bytes: &[u8]) -> std::result::Result<(), String> {
-        match Letter::open(bytes)?.0 {
-            Letter::Beat { card, count, hello } => {
-                let mut state = self.state.lock();
-                if card.peer() == self.me {
-                    state.peers.heard = Some(Instant::now());
-                    state.peers.sent = None;
-                } else {
-                    if hello {
-                        state.beat.get_or_insert(false);
-                    }
-                    if state.peers.hear(card, count) {
-                        drop(state);
-                        self.ring(|rung| rung.news = true);
-                    }
-                }
-            }
-            Letter::Left { peer } => self.give_up(PeerId(peer), "its worker left"),
-            _ => return Err("it belongs in another queue".to_owned()),
-        }
-        Ok(())
-    }
-}
-
-/// Says that something that came is no use.
-fn drop_letter(from: &str, reason: &str) {
-    eprintln!("par-dist: a message in {from} was dropped: {reason}");
 }
 
 impl Line {
+    pub(super) fn new(
+        connection: Connection,
+        [out, beats, offers, inbox]: [Channel; 4],
+        letters: Consumer,
+        news: Consumer,
+    ) -> Self {
+        Line {
+            connection,
+            out,
+            beats,
+            offers,
+            inbox,
+            letters,
+            news,
+            work: None,
+            level: 0,
+            consumers: 0,
+            unconfirmed: Vec::new(),
+            sent: VecDeque::new(),
+            to_send: VecDeque::new(),
+            audited: Instant::now(),
+            audits: 0,
+        }
+    }
+
     /// Works until the peer leaves.
     async fn serve(&mut self, shared: &Shared) -> Result<()> {
         // A server that does not answer for that long is gone.
@@ -682,7 +405,7 @@ impl Line {
         }
         shared.tidy_dead();
         self.audits += 1;
-        if self.audits % LONG == 0 {
+        if self.audits.is_multiple_of(LONG) {
             // RabbitMQ closes the channel of a delivery that is not acknowledged within half an hour.
             shared.state.lock().hands.acknowledge_held();
         }
@@ -818,62 +541,6 @@ impl Line {
         // Whoever stays notices otherwise.
         let _ = timeout(CONNECT, farewell).await;
     }
-}
-
-/// What it says that a message came back; whether the work queue has to be declared again. It goes by the message itself: the client
-/// hands it over with the confirmation of any that was sent near it.
-fn came_back(shared: &Shared, state: &mut State, returned: &lapin::message::BasicReturnMessage) -> bool {
-    let queue = returned.delivery.routing_key.as_str();
-    let prefix = format!("{}.peer.", shared.server.prefix);
-    match queue.strip_prefix(&prefix).map(str::parse) {
-        Some(Ok(peer)) => {
-            // A pool that is gone with its queue. Whether it was a worker too is seen by its lock or its heart.
-            let peer = PeerId(peer);
-            state.hands.forget(peer);
-            shared.presence.kept.drop_some(state.outbox.forget(peer));
-            for fetch in state.fetches.values_mut().filter(|fetch| fetch.pool == peer) {
-                fetch.answer.get_or_insert(None);
-            }
-            false
-        }
-        _ => {
-            if let Ok((Letter::Offer(offer), _)) = Letter::open(&returned.delivery.data) {
-                let id = crate::broker::MessageId(offer.id);
-                state.ledger.offer_again(id, "the server returned it");
-                shared.ring(|rung| rung.reply = true);
-            }
-            true
-        }
-    }
-}
-
-fn take_offers(shared: &Shared, deliveries: Vec<lapin::message::Delivery>) {
-    if deliveries.is_empty() {
-        return;
-    }
-    let mut state = shared.state.lock();
-    for mut delivery in deliveries {
-        let tag = delivery.delivery_tag;
-        match Letter::open(&delivery.data) {
-            Ok((Letter::Offer(head), at)) => {
-                delivery.data.drain(..at);
-                state.hands.deliver(Offer {
-                    head,
-                    payload: delivery.data,
-                    tag: Some(tag),
-                });
-            }
-            Ok(_) => {
-                drop_letter("a work queue", "it is no offer");
-                state.hands.reject(tag);
-            }
-            Err(reason) => {
-                drop_letter("a work queue", &reason);
-                state.hands.reject(tag);
-            }
-        }
-    }
-    shared.ask(&mut state);
 }
 
 /// Takes what has come; an error if the consumer has ended.
