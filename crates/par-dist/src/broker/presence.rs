@@ -17,11 +17,11 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 const WORD: u64 = 8;
 /// Sockets live at paths of at most 107 bytes.
@@ -166,7 +166,7 @@ impl Peers {
 
     /// The peers that have files here, and when each was last written.
     #[cfg(feature = "amqp")]
-    pub(super) fn all(&self) -> Vec<(PeerId, SystemTime)> {
+    pub(super) fn all(&self) -> Vec<(PeerId, std::time::SystemTime)> {
         let Ok(entries) = fs::read_dir(&self.path) else {
             return Vec::new();
         };
@@ -183,6 +183,7 @@ impl Peers {
     #[cfg(feature = "amqp")]
     pub(super) fn identity(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
+        use std::os::unix::fs::MetadataExt;
         let mut hasher = DefaultHasher::new();
         // Whatever cannot be read is the same for all peers in the folder.
         for file in ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"] {
