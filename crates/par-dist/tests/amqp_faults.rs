@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod rabbit;
 
-use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown};
+use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown, TaskError};
 use rabbit::Rabbit;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -182,4 +182,40 @@ fn stopped_for_longer_than_its_heartbeat() {
         std::thread::sleep(Duration::from_secs(7));
         server.thaw().expect("go on");
     });
+}
+
+#[test]
+fn a_server_that_stays_away_ends_every_wait() {
+    let mut server = Rabbit::start().expect("a server");
+    let options = Options {
+        broker: Some(server.url().into()),
+        local_workers: false,
+        outage: Duration::from_secs(1),
+        ..Options::default()
+    };
+    let pool = ClusterPool::builder()
+        .workers(1)
+        .options(options)
+        .build()
+        .expect("a pool");
+    let folder = tempfile::tempdir().expect("folder");
+    let waits = pool
+        .submit::<once>((folder.path().display().to_string(), 1))
+        .expect("submit");
+    server.kill().expect("kill");
+    let ended = waits
+        .wait_timeout(Duration::from_secs(60))
+        .map_err(|_| "a wait without an end");
+    match ended.expect("an end") {
+        Err(TaskError::Broken(reason)) => assert!(
+            reason.starts_with(&format!(
+                "the broker {} failed: it was out of reach for 1 s: ",
+                server.url()
+            )),
+            "{reason}"
+        ),
+        other => panic!("{other:?}"),
+    }
+    let report = pool.shutdown(Shutdown::Drain, Some(Duration::from_secs(5)));
+    assert_eq!((report.ran, report.detached), (0, 0));
 }
