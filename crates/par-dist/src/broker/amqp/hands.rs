@@ -143,13 +143,18 @@ impl Hands {
             // Rule 5: it came again over a new connection; this delivery stands for it now.
             let before = asked.tag.replace(tag);
             self.done(before);
-        } else if self.held.contains_key(&key) || self.granted.iter().any(|held| held.key() == key) {
+        } else if self.is_known(key) {
             self.done(Some(tag));
         } else if self.level == 0 {
             self.put_back(offer.tag.take());
         } else {
             self.offers.push_back(offer);
         }
+    }
+
+    /// Whether a message was granted and has not been settled.
+    fn is_known(&self, key: Key) -> bool {
+        self.held.contains_key(&key) || self.granted.iter().any(|offer| offer.key() == key)
     }
 
     /// A delivery that is no offer: it goes for good.
@@ -167,8 +172,19 @@ impl Hands {
             return Vec::new();
         }
         let mut questions: Vec<Question> = Vec::new();
-        for offer in self.offers.drain(..wanted) {
+        let taken: Vec<Offer> = self.offers.drain(..wanted).collect();
+        for offer in taken {
             let key @ (pool, id) = offer.key();
+            // Rule 5: an offer that was published twice may have been fetched twice before anybody was asked.
+            if let Some((asked, _)) = self.asked.get_mut(&key) {
+                let before = std::mem::replace(&mut asked.tag, offer.tag);
+                self.done(before);
+                continue;
+            }
+            if self.is_known(key) {
+                self.done(offer.tag);
+                continue;
+            }
             let question = match questions.iter().position(|question| question.pool == pool) {
                 Some(at) => &mut questions[at],
                 None => {
@@ -184,12 +200,7 @@ impl Hands {
                 }
             };
             question.ids.push(id);
-            if let Some((twice, _)) = self.asked.insert(key, (offer, question.number))
-                && let Some(tag) = twice.tag
-                && let Some(done) = self.tags.get_mut(&tag)
-            {
-                *done = true;
-            }
+            self.asked.insert(key, (offer, question.number));
         }
         questions
     }
@@ -394,6 +405,23 @@ mod tests {
         assert_eq!((again.number, &again.ids), (first.number, &first.ids));
         assert!(hands.answer(POOL, first.number, &[1, 2], &[]));
         assert!(hands.unanswered(later).is_empty());
+    }
+
+    #[test]
+    fn an_offer_that_comes_twice_is_asked_about_once() {
+        let mut hands = Hands::default();
+        hands.take(1, usize::MAX);
+        hands.deliver(offer(1, 1));
+        hands.deliver(offer(1, 2));
+        let first = hands.ask().remove(0);
+        // More is wanted before the answer is there, and by then much is fetched.
+        hands.take(64, usize::MAX);
+        (3..64).for_each(|id| hands.deliver(offer(id, id as u64)));
+        let second = hands.ask().remove(0);
+        assert!(!second.ids.contains(&MessageId(1)));
+        assert!(hands.answer(POOL, first.number, &[1], &[]));
+        assert_eq!(hands.take(1, usize::MAX).len(), 1);
+        assert_eq!(hands.acknowledgements(), (Some(1), vec![]));
     }
 
     #[test]
