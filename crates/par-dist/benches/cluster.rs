@@ -25,7 +25,7 @@ fn tasks() -> Result<(), Error> {
     const ROUNDS: usize = 7;
     let folder = tempfile::tempdir()?;
     let durable = Options {
-        broker: Some(folder.path().join("jobs.db")),
+        broker: Some(folder.path().join("jobs.db").into()),
         ..Options::default()
     };
     println!("tiny tasks a second through one file, 2 local workers (median of {ROUNDS} x {TASKS})");

@@ -4,6 +4,8 @@
 //! cargo run -p par-dist --example cluster_worker -- work /var/tmp/jobs.db
 //! cargo run -p par-dist --example cluster_worker -- submit /var/tmp/jobs.db
 //! ```
+//!
+//! The same through RabbitMQ: with `--features amqp`, and `amqp://USER:PASSWORD@HOST:5672/%2f` in place of the file.
 
 use par_dist::{ClusterPool, Options, Worker};
 

@@ -16,13 +16,17 @@
 //!    that many can share a transaction and a death still loses only what had begun and not ended: who buries a peer
 //!    delivers what it kept.
 
+#[cfg(feature = "amqp")]
+pub(crate) mod amqp;
 mod kept;
 mod presence;
 pub(crate) mod sqlite;
+mod url;
+
+pub use url::BrokerUrl;
 
 use par_core::TaskError;
 use par_core::remote::Part;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,46 +34,46 @@ use std::time::Duration;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// The operating system, or SQLite, does not open the file.
-    #[error("cannot open the broker {}: {reason}", path.display())]
+    /// The operating system, or SQLite, does not open the file; or the server refuses.
+    #[error("cannot open the broker {broker}: {reason}")]
     Open {
-        /// The file of the broker.
-        path: PathBuf,
+        /// The broker.
+        broker: BrokerUrl,
         /// What was refused.
         reason: String,
     },
     /// The file is something else.
-    #[error("{} is no broker of this toolkit: {reason}", path.display())]
+    #[error("{broker} is no broker of this toolkit: {reason}")]
     Foreign {
         /// The file that was to be a broker.
-        path: PathBuf,
+        broker: BrokerUrl,
         /// What was found.
         reason: String,
     },
     /// The file was written by a newer version.
-    #[error("the broker {} has schema version {theirs}, this program knows versions up to {ours}", path.display())]
+    #[error("the broker {broker} has schema version {theirs}, this program knows versions up to {ours}")]
     Newer {
-        /// The file of the broker.
-        path: PathBuf,
+        /// The broker.
+        broker: BrokerUrl,
         /// Its version.
         theirs: i64,
         /// The latest version that this program knows.
         ours: i64,
     },
     /// There is no room for what was to be written.
-    #[error("the broker {} has no room: {reason}", path.display())]
+    #[error("the broker {broker} has no room: {reason}")]
     Full {
-        /// The file of the broker.
-        path: PathBuf,
-        /// What SQLite says.
+        /// The broker.
+        broker: BrokerUrl,
+        /// What SQLite or the server says.
         reason: String,
     },
     /// Another failure while it was in use.
-    #[error("the broker {} failed: {reason}", path.display())]
+    #[error("the broker {broker} failed: {reason}")]
     Failed {
-        /// The file of the broker.
-        path: PathBuf,
-        /// What SQLite says.
+        /// The broker.
+        broker: BrokerUrl,
+        /// What SQLite or the server says.
         reason: String,
     },
     /// An option has a value that nothing can work with.
@@ -86,6 +90,49 @@ pub enum BrokerError {
         /// How long a heartbeat may stand still.
         lease: Duration,
     },
+}
+
+/// Which broker a peer joins, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) url: BrokerUrl,
+    /// Nothing in it outlives the pool that made it.
+    pub(crate) temporary: bool,
+    /// The most bytes that a file may grow to.
+    pub(crate) limit: Option<u64>,
+    /// How long a server may be away before it is given up.
+    pub(crate) outage: Duration,
+}
+
+/// Joins a broker as a new peer.
+pub(crate) fn join(place: &Place, joining: Joining) -> Result<Arc<dyn Broker>> {
+    match &place.url.0 {
+        url::Place::File(path) => {
+            let place = sqlite::Place {
+                path: path.clone(),
+                temporary: place.temporary,
+                limit: place.limit,
+            };
+            Ok(sqlite::Sqlite::join(&place, joining)?)
+        }
+        url::Place::Server(_) if place.limit.is_some() => Err(BrokerError::Option {
+            option: "max_bytes",
+            reason: format!(
+                "bounds a file, and {} is a server with bounds of its own",
+                place.url
+            ),
+        }),
+        #[cfg(feature = "amqp")]
+        url::Place::Server(url) => Ok(amqp::Amqp::join(url, place, joining)?),
+        #[cfg(not(feature = "amqp"))]
+        url::Place::Server(_) => Err(BrokerError::Option {
+            option: "broker",
+            reason: format!(
+                "{} needs the feature `amqp`, which this program was built without",
+                place.url
+            ),
+        }),
+    }
 }
 
 /// Number of a peer, never used twice in a broker.
@@ -220,14 +267,16 @@ type Result<T> = std::result::Result<T, BrokerError>;
 /// One peer's connection to a broker. All calls may come from any thread.
 pub(crate) trait Broker: Send + Sync {
     /// Where the broker is, for errors.
-    fn path(&self) -> PathBuf;
+    fn place(&self) -> BrokerUrl;
+    /// The longest payload of a message that it takes.
+    fn longest(&self) -> usize;
     /// The number of this peer.
     fn me(&self) -> PeerId;
 
     /// Stores a call, which messages then name by its number.
     fn store_call(&self, call: &[u8]) -> Result<CallId>;
-    /// A stored call; nothing once its pool is gone.
-    fn call(&self, id: CallId) -> Result<Option<Vec<u8>>>;
+    /// A call that a pool has stored; nothing once that is gone.
+    fn call(&self, pool: PeerId, id: CallId) -> Result<Option<Vec<u8>>>;
     /// The initialiser of a pool.
     fn initializer(&self, pool: PeerId) -> Result<Option<Vec<u8>>>;
 
@@ -248,6 +297,12 @@ pub(crate) trait Broker: Send + Sync {
 
     /// Leases messages, up to about `bytes` at a time.
     fn lease(&self, messages: usize, bytes: usize) -> Result<Vec<Delivery>>;
+    /// Fetches nothing ahead until the next [`lease`](Self::lease), and gives back what was fetched and not leased.
+    fn pause(&self) {}
+    /// Whether messages were fetched that are not leased.
+    fn has_fetched(&self) -> bool {
+        false
+    }
     /// Marks a message as begun; false if it must not be run (rules 2 and 3): whoever buried this peer ends it.
     ///
     /// # Errors
@@ -267,9 +322,9 @@ pub(crate) trait Broker: Send + Sync {
 
     /// Stores a shared value.
     fn put_share(&self, key: &[u8], value: &[u8]) -> Result<()>;
-    /// A shared value, if its pool still has it.
-    fn share(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// Whether a shared value is there.
+    /// A shared value, if the pool whose message names it still has it.
+    fn share(&self, pool: PeerId, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Whether a shared value that this peer has got is still there.
     fn has_share(&self, key: &[u8]) -> Result<bool>;
     /// Drops a shared value and tells the workers.
     fn evict(&self, key: &[u8]) -> Result<()>;

@@ -1,7 +1,6 @@
 //! Local workers, seen from inside: the role that a copy of this program runs, and what it exchanges with its pool.
 
-use crate::broker::PeerId;
-use crate::broker::sqlite::Place;
+use crate::broker::{BrokerUrl, PeerId, Place};
 use crate::worker::{Plan, RunningWorker};
 use par_core::engine::Initializer;
 use par_core::{TaskError, wire};
@@ -49,10 +48,11 @@ pub(crate) enum FromWorker {
 /// How a local worker is set up.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    pub(crate) broker: PathBuf,
+    pub(crate) broker: BrokerUrl,
     /// The folder that goes with the pool, where the broker is a temporary one.
     pub(crate) temporary: Option<PathBuf>,
     pub(crate) limit: Option<u64>,
+    pub(crate) outage: Duration,
     pub(crate) queue: String,
     pub(crate) prefetch: usize,
     pub(crate) lease: Duration,
@@ -98,9 +98,10 @@ fn serve(socket: &UnixStream) -> Result<(), String> {
     let temporary = setup.temporary.clone();
     let plan = Plan {
         place: Place {
-            path: setup.broker,
+            url: setup.broker,
             temporary: temporary.is_some(),
             limit: setup.limit,
+            outage: setup.outage,
         },
         queue: setup.queue,
         concurrency: 1,

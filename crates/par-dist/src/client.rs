@@ -23,8 +23,6 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 /// Payloads that are published and not yet answered, about.
 const OUT_BYTES: usize = 256 << 20;
-/// The longest payload that is taken: SQLite's own bound is 10^9 bytes a row.
-const LONGEST: usize = 900 << 20;
 
 /// What a peer has submitted.
 pub(crate) struct Client {
@@ -281,9 +279,10 @@ impl Client {
             Ok(part) => part,
             Err(error) => return Ok(Err(error)),
         };
-        if payload.len() > LONGEST {
+        let longest = self.broker.longest();
+        if payload.len() > longest {
             let text = format!(
-                "inputs of {} bytes in one message, at most {LONGEST} are taken",
+                "inputs of {} bytes in one message, at most {longest} are taken",
                 payload.len()
             );
             return Ok(Err(TaskError::Codec(text)));

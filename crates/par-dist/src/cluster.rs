@@ -1,7 +1,6 @@
 //! The cluster engine: a pool whose workers find tasks by name through a broker.
 
-use crate::broker::sqlite::{Place, Sqlite};
-use crate::broker::{Broker, Joining, Role};
+use crate::broker::{self, BrokerUrl, Joining, Place, Role};
 use crate::child;
 use crate::local::Local;
 use crate::node::{Node, Setup};
@@ -48,15 +47,16 @@ impl Launch for ClusterEngine {
             Some(_) => None,
             None => Some(temporary()?),
         };
-        let path = match (&options.broker, &folder) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) => folder.path().join("broker.db"),
+        let url = match (&options.broker, &folder) {
+            (Some(url), _) => url.clone(),
+            (None, Some(folder)) => BrokerUrl::from(folder.path().join("broker.db")),
             (None, None) => return Err(StartError::Unavailable("no place for the broker".to_owned())),
         };
         let place = Place {
-            path: path.clone(),
+            url: url.clone(),
             temporary: folder.is_some(),
             limit: options.max_bytes,
+            outage: options.outage,
         };
         let initializer = common
             .initializer
@@ -74,7 +74,7 @@ impl Launch for ClusterEngine {
             initializer,
             leases: 0,
         };
-        let broker: Arc<dyn Broker> = Sqlite::join(&place, joining).map_err(start_error)?;
+        let broker = broker::join(&place, joining).map_err(start_error)?;
         let own = if options.local_workers { common.workers } else { 0 };
         let setup = Setup {
             queue: options.queue.clone(),
@@ -89,9 +89,10 @@ impl Launch for ClusterEngine {
             source,
         })?;
         let setup = child::Setup {
-            broker: path,
+            broker: url,
             temporary: folder.as_ref().map(|folder| folder.path().to_owned()),
             limit: options.max_bytes,
+            outage: options.outage,
             queue: options.queue,
             prefetch: options.prefetch,
             lease: options.lease,

@@ -229,7 +229,7 @@ impl Consumer {
         } = delivery;
         let flag = self.flag((pool, job));
         let mut reply = Vec::new();
-        let outcome = self.get_ready(root, call, &shares).and_then(|prepared| {
+        let outcome = self.get_ready(pool, root, call, &shares).and_then(|prepared| {
             if part.items > ITEMS {
                 Err(too_many(part.items))
             } else {
@@ -268,7 +268,13 @@ impl Consumer {
         })
     }
 
-    fn get_ready(&self, root: PeerId, call: CallId, shares: &[u8]) -> Result<Arc<Prepared>, TaskError> {
+    fn get_ready(
+        &self,
+        pool: PeerId,
+        root: PeerId,
+        call: CallId,
+        shares: &[u8],
+    ) -> Result<Arc<Prepared>, TaskError> {
         let lost = |error: crate::BrokerError| TaskError::Rejected(error.to_string());
         if !INITIALIZED.with_borrow(|done| done.contains(&root)) {
             match self.broker.initializer(root).map_err(lost)? {
@@ -290,7 +296,7 @@ impl Consumer {
             let key = &before[..before.len() - rest.len()];
             // What is not there any more is noticed by the input that names it, which says so.
             if !share::has(id)
-                && let Some(value) = self.broker.share(key).map_err(lost)?
+                && let Some(value) = self.broker.share(pool, key).map_err(lost)?
             {
                 share::receive(id, value);
                 self.shares.lock().insert(key.to_vec(), id);
@@ -299,7 +305,7 @@ impl Consumer {
         if let Some(prepared) = self.calls.lock().get(&call) {
             return Ok(Arc::clone(prepared));
         }
-        let bytes = self.broker.call(call).map_err(lost)?;
+        let bytes = self.broker.call(pool, call).map_err(lost)?;
         let bytes = bytes.ok_or_else(|| TaskError::Rejected("its pool is gone".to_owned()))?;
         let found =
             wire::from_bytes::<Call>(&bytes).map_err(|error| TaskError::Codec(format!("call: {error}")))?;
@@ -374,6 +380,14 @@ impl Consumer {
         let want = (free + ahead).saturating_sub(have);
         // Not one by one: what is leased together costs little more.
         if have > free && want < ahead / 2 { 0 } else { want }
+    }
+
+    /// Whether nothing should be fetched ahead: what came would wait behind tasks that do not end, or for nobody.
+    pub(crate) fn is_full(&self, needs: impl Fn() -> bool) -> bool {
+        let state = self.state.lock();
+        state.stopping
+            || (state.closing && !needs())
+            || (state.free(self.concurrency) == 0 && state.is_stuck())
     }
 
     /// Takes leased messages to be run.

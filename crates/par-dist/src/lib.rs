@@ -1,5 +1,6 @@
 //! Tasks for many processes that meet at a broker: [`ClusterPool`] finds tasks by name, so that worker and submitter may be
-//! different programs. The broker is embedded: one SQLite file, durable, without a server, for the processes of one machine.
+//! different programs. The broker is embedded: one SQLite file, durable, without a server, for the processes of one machine. Or it
+//! is a RabbitMQ server (feature `amqp`), for processes on many; see [Brokers](#brokers).
 //!
 //! ```
 //! use par_dist::{ClusterPool, SerialPool, Sum, task};
@@ -37,7 +38,7 @@
 //! }
 //! ```
 //!
-//! The submitter declares a function of the same name and signature, whatever its body does, and opens the same file:
+//! The submitter declares a function of the same name and signature, whatever its body does, and opens the same broker:
 //!
 //! ```no_run,standalone_crate
 //! # use par_dist::{ClusterPool, Options};
@@ -54,9 +55,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Pools and workers find each other by file and queue, and any worker of a queue may get any message of it. So all workers of one queue
+//! Pools and workers find each other by broker and queue, and any worker of a queue may get any message of it. So all workers of one queue
 //! should know the same tasks; a worker that does not know a name, or knows it with another signature, ends the task with an
-//! error that says what it knows. Give programs that share a file but no tasks a queue each. What a worker's tasks submit
+//! error that says what it knows. Give programs that share a broker but no tasks a queue each. What a worker's tasks submit
 //! themselves ([`current`]) goes to the queue of that worker.
 //!
 //! # What is promised
@@ -70,18 +71,45 @@
 //!   of them removes the temporary broker of a killed pool.
 //! - Killed processes damage nothing in the file. A power cut may lose the last moments; the file stays whole.
 //!
+//! # Brokers
+//!
+//! Which one it is, is chosen at run time, by [`Options::broker`] and [`Worker::new`]: a path, or a [URL](BrokerUrl) such as
+//! `amqp://127.0.0.1:5672/%2f`. What is promised above holds on both, and the laws of the trait layer are tested on both.
+//!
+//! | | file (SQLite) | server (RabbitMQ, feature `amqp`) |
+//! |---|---|---|
+//! | workers | on the machine of the file | on any machine |
+//! | who says what may run | the file: a lease is a transaction | the pool: the server carries offers, and each is granted to one worker, once |
+//! | where begun work is marked | in files beside it | in files on the worker's machine, under the folder for temporary files |
+//! | a worker dies | seen at once, by the kernel's lock | the same on the pool's machine; elsewhere by its heartbeat |
+//! | what it had fetched and not begun | is run by others | the same on the pool's machine; elsewhere what it was granted counts as begun |
+//! | the broker goes away | does not happen | all connect again by themselves, with at most a second between tries, for [`Options::outage`] |
+//! | killed in the middle | the file stays whole | nothing is lost; tasks that are not idempotent still begin once |
+//! | largest message | 900 MiB | 120 MiB |
+//! | bound | [`Options::max_bytes`] | what the server allows (memory, disk, policies) |
+//! | left by a killed pool | nothing | queues that others delete, or that expire after 10 minutes |
+//!
+//! With RabbitMQ a server that was killed or restarted may deliver a message again, and cannot say whether it was run. So every worker
+//! asks the pool before it runs anything, for as many messages at a time as it has fetched, and a message that comes twice is
+//! denied. Messages are persistent, publishes are confirmed, deliveries are acknowledged when they have ended, many at a time; what was
+//! confirmed and not answered is written again as well, because a server that shuts down confirms what it has not stored.
+//! Durable is the queue, not the promise: it ends with its pool, in whose memory the handles are.
+//!
+//! Names of queues begin with a prefix, `par` unless the URL has another one (`?prefix=jobs`). Queues are `PREFIX.work.QUEUE` and
+//! `PREFIX.peer.NUMBER`, the exchange of heartbeats is `PREFIX.peers`. Connections are plain TCP for now: use a network that you trust.
+//!
 //! # Limits
 //!
 //! - **Leases.** Every process shows a heartbeat. A process that ends is noticed at once, by a lock that the kernel drops. One that stands
 //!   still (stopped, swapped out) for longer than its [`lease`](Options::lease), 30 s by default, is taken for dead: what it had begun is lost
 //!   or begun again, and when it goes on it begins nothing more and ends. How long a *task* takes does not matter.
-//! - **Sizes.** The input of a message may have up to 900 MiB; a reply, up to 10^9 bytes. Both pass through memory and through the file
-//!   once, so share what is large and used often ([`Pool::share`]). [`Options::max_bytes`] bounds the file.
+//! - **Sizes.** In a file, the input of a message may have up to 900 MiB, a reply up to 10^9 bytes; both up to 120 MiB on a server.
+//!   Both pass through memory and through the broker once, so share what is large and used often ([`Pool::share`]). [`Options::max_bytes`] bounds the file.
 //! - **Room.** What has no room, in the file or on its disk, is refused with an error that says so
 //!   ([`TaskError::Rejected`]). What was published waits for room as long as a lease; then the pool is broken, and every wait says why.
 //! - **One machine.** The file has to be on a local disk: SQLite's shared memory and the locks do not work across machines.
-//! - **Trust.** File and folder are private to their user. Who can write to them can make the workers run any task that is linked into
-//!   them, and no other code.
+//! - **Trust.** File and folder are private to their user. Who can write to them, or to the virtual host of a server, can make the workers
+//!   run any task that is linked into them, and no other code.
 //!
 //! # If you know Celery or SCOOP
 //!
@@ -89,7 +117,8 @@
 //! |---|---|
 //! | `@app.task`, `name=` | [`#[task]`](task), `name = "..."` |
 //! | `acks_late`, `reject_on_worker_lost` | `#[task(idempotent)]`, [`Plan::attempts`] |
-//! | `broker_url` | [`Options::broker`] |
+//! | `broker_url` | [`Options::broker`], [`BrokerUrl`] |
+//! | `broker_connection_max_retries` | [`Options::outage`] |
 //! | `celery worker -c 4 -Q mail` | [`Worker`] in a program of your own |
 //! | `worker_prefetch_multiplier` | [`Options::prefetch`], [`Worker::prefetch`] |
 //! | `visibility_timeout` | [`Options::lease`], for processes and not for tasks |
@@ -127,7 +156,7 @@ mod options;
 pub mod probe;
 mod worker;
 
-pub use broker::BrokerError;
+pub use broker::{BrokerError, BrokerUrl};
 pub use cluster::ClusterEngine;
 pub use options::Options;
 pub use worker::{RunningWorker, Worker, WorkerError};

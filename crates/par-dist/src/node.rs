@@ -92,7 +92,7 @@ impl Node {
                 // Code of users runs here too, as observers. Whatever it does, nobody may wait for ever.
                 if let Err(error) = par_core::catch(|| Arc::clone(&me).run()) {
                     me.end(BrokerError::Failed {
-                        path: me.broker.path(),
+                        broker: me.broker.place(),
                         reason: format!("its thread ended: {error}"),
                     });
                 }
@@ -211,7 +211,7 @@ impl Node {
             let behind = self
                 .consumer
                 .as_ref()
-                .is_some_and(|consumer| consumer.is_behind());
+                .is_some_and(|consumer| consumer.is_behind() || self.broker.has_fetched());
             let most = if behind {
                 Duration::from_millis(25)
             } else {
@@ -284,6 +284,9 @@ impl Node {
         }
         let want = consumer.want(|| !self.client.is_idle());
         if want == 0 {
+            if consumer.is_full(|| !self.client.is_idle()) {
+                self.broker.pause();
+            }
             return Ok(false);
         }
         let leased = self.broker.lease(want, LEASE_BYTES)?;

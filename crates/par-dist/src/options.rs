@@ -1,12 +1,12 @@
 //! What a cluster pool can be told beyond what every pool can.
 
-use crate::BrokerError;
-use std::path::PathBuf;
+use crate::{BrokerError, BrokerUrl};
 use std::time::Duration;
 
 pub(crate) const DEFAULT_QUEUE: &str = "default";
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const PREFETCH: usize = 128;
+pub(crate) const OUTAGE: Duration = Duration::from_secs(300);
 const PUBLISHED: usize = 192;
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 
@@ -15,15 +15,16 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 /// ```
 /// use par_dist::{ClusterPool, Options};
 /// let folder = tempfile::tempdir()?;
-/// let options = Options { broker: Some(folder.path().join("jobs.db")), ..Options::default() };
+/// let options = Options { broker: Some(folder.path().join("jobs.db").into()), ..Options::default() };
 /// let pool = ClusterPool::builder().workers(1).options(options).build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The file of the broker, made where there is none. Without one, a temporary file that goes with the pool.
+    /// The file of the broker, made where there is none, or the URL of a RabbitMQ server (feature `amqp`). Without one, a temporary
+    /// file that goes with the pool.
     #[doc(alias = "broker_url")]
-    pub broker: Option<PathBuf>,
+    pub broker: Option<BrokerUrl>,
     /// The queue that the pool publishes to and that its workers work for.
     pub queue: String,
     /// Whether the pool starts its workers itself, as processes of this program. Otherwise all of them are started by hand
@@ -39,9 +40,13 @@ pub struct Options {
     /// The most messages of this pool that are in the broker at a time, for each worker; at least 1. The rest waits in the pool,
     /// within the bound of its queue.
     pub published: usize,
-    /// The most bytes that the broker's file may grow to by this pool and its local workers. The log beside it is not counted: it
+    /// The most bytes that the broker's file may grow to by this pool and its local workers; not for a server. The log beside it is not counted: it
     /// holds the last few MiB, and as much as the largest batch.
     pub max_bytes: Option<u64>,
+    /// How long a server may be out of reach, once the pool has started, before the pool is broken and every wait says so. Until
+    /// then the pool and its local workers connect again by themselves and go on. A file is never out of reach.
+    #[doc(alias = "broker_connection_max_retries")]
+    pub outage: Duration,
 }
 
 impl Default for Options {
@@ -54,6 +59,7 @@ impl Default for Options {
             prefetch: PREFETCH,
             published: PUBLISHED,
             max_bytes: None,
+            outage: OUTAGE,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! For the benches alone: the operations of a broker one by one, without a pool around them.
 
+#[cfg(feature = "amqp")]
+pub use crate::broker::amqp::bare;
+
 use crate::BrokerError;
 use crate::broker::sqlite::{Place, Sqlite};
 use crate::broker::{Broker, CallId, Joining, Lease, Outgoing, PeerId, Role, Settled, Verdict};

@@ -1,16 +1,14 @@
 //! Workers: peers that run tasks. By hand through [`Worker`]; the local ones of a pool are the same inside.
 
-use crate::BrokerError;
-use crate::broker::sqlite::{Place, Sqlite};
-use crate::broker::{Broker, Joining, PeerId, Role};
+use crate::broker::{self, Joining, PeerId, Place, Role};
 use crate::consumer::Consumer;
 use crate::nested::Nested;
 use crate::node::{Node, Setup};
-use crate::options::{DEFAULT_QUEUE, LEASE, PREFETCH};
+use crate::options::{DEFAULT_QUEUE, LEASE, OUTAGE, PREFETCH};
+use crate::{BrokerError, BrokerUrl};
 use par_core::TaskError;
 use par_core::engine::{Engine, Initializer};
 use par_core::registry;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,12 +50,13 @@ pub enum WorkerError {
 }
 
 impl Worker {
-    /// A worker for the broker in that file; it is made where there is none.
-    pub fn new(broker: impl Into<PathBuf>) -> Self {
+    /// A worker for that broker: the file of one, which is made where there is none, or the URL of a server.
+    pub fn new(broker: impl Into<BrokerUrl>) -> Self {
         let place = Place {
-            path: broker.into(),
+            url: broker.into(),
             temporary: false,
             limit: None,
+            outage: OUTAGE,
         };
         Worker {
             place,
@@ -93,6 +92,12 @@ impl Worker {
         self
     }
 
+    /// Sets how long a server may be out of reach, once the worker has started, before the worker ends; default 5 minutes.
+    pub fn outage(mut self, duration: Duration) -> Self {
+        self.place.outage = duration;
+        self
+    }
+
     /// Works until the process ends, after a banner on the standard error that says for whom and what it knows.
     ///
     /// # Errors
@@ -109,7 +114,7 @@ impl Worker {
         format!(
             "par-dist worker {} on {}, queue {:?}, {} at a time, knows {} task(s): {}",
             std::process::id(),
-            self.place.path.display(),
+            self.place.url,
             self.queue,
             self.concurrency,
             names.len(),
@@ -201,7 +206,7 @@ impl RunningWorker {
             initializer: None,
             leases: plan.prefetch + plan.concurrency + 64,
         };
-        let broker: Arc<dyn Broker> = Sqlite::join(&plan.place, joining)?;
+        let broker = broker::join(&plan.place, joining)?;
         let consumer = Arc::new(Consumer::new(
             Arc::clone(&broker),
             plan.concurrency,

@@ -36,7 +36,7 @@ fn fill_up(path: &Path) -> u64 {
 
 fn options(broker: &Path) -> Options {
     Options {
-        broker: Some(broker.to_owned()),
+        broker: Some(broker.into()),
         ..Options::default()
     }
 }

@@ -89,7 +89,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn pool(broker: &Path) -> ClusterPool {
     let options = Options {
-        broker: Some(broker.to_owned()),
+        broker: Some(broker.into()),
         ..Options::default()
     };
     ClusterPool::builder()

@@ -69,7 +69,7 @@ impl Drop for Program {
 
 fn pool(broker: &Path) -> Pool<ClusterEngine> {
     let options = Options {
-        broker: Some(broker.to_owned()),
+        broker: Some(broker.into()),
         local_workers: false,
         ..Options::default()
     };

@@ -82,7 +82,9 @@ impl Peers {
     }
 
     /// Makes file and bell of a new peer, with room for the marks of so many messages.
-    pub(super) fn join(&self, me: PeerId, slots: usize) -> io::Result<Presence> {
+    ///
+    /// Without `bell` it gets none: its broker rings in another way.
+    pub(super) fn join(&self, me: PeerId, slots: usize, bell: bool) -> io::Result<Presence> {
         // Somebody who left last may have removed the folder since it was opened.
         let file = OpenOptions::new()
             .read(true)
@@ -94,7 +96,7 @@ impl Peers {
         // In its whole length, so that no mark has to be refused later by a full disk.
         file.write_all_at(&vec![0; (slots + 1) * WORD as usize], 0)?;
         let kept = Kept::create(&self.kept(me))?;
-        let bell = UnixDatagram::bind(self.bell(me)).ok();
+        let bell = bell.then(|| UnixDatagram::bind(self.bell(me)).ok()).flatten();
         if let Some(bell) = &bell {
             bell.set_nonblocking(true)?;
         }
@@ -162,6 +164,37 @@ impl Peers {
         let _ = fs::remove_file(self.file(peer));
     }
 
+    /// The peers that have files here, and when each was last written.
+    #[cfg(feature = "amqp")]
+    pub(super) fn all(&self) -> Vec<(PeerId, std::time::SystemTime)> {
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return Vec::new();
+        };
+        let peer = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry.ok()?;
+            let name = entry.file_name();
+            let id = name.to_str()?.strip_suffix(".peer")?.parse().ok()?;
+            Some((PeerId(id), entry.metadata().ok()?.modified().ok()?))
+        };
+        entries.filter_map(peer).collect()
+    }
+
+    /// What tells this folder from all others, on other machines too.
+    #[cfg(feature = "amqp")]
+    pub(super) fn identity(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        use std::os::unix::fs::MetadataExt;
+        let mut hasher = DefaultHasher::new();
+        // Whatever cannot be read is the same for all peers in the folder.
+        for file in ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"] {
+            fs::read(file).unwrap_or_default().hash(&mut hasher);
+        }
+        if let Ok(metadata) = fs::metadata(&self.path) {
+            (metadata.dev(), metadata.ino()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// Removes the folder if nobody is in it.
     pub(super) fn close(&self) {
         let _ = fs::remove_dir(&self.path);
@@ -176,6 +209,13 @@ pub(super) struct Presence {
 }
 
 impl Presence {
+    /// Whether somebody has set the fence, or this peer itself.
+    #[cfg(feature = "amqp")]
+    pub(super) fn is_fenced(&self) -> bool {
+        let mut fence = [0; WORD as usize];
+        self.file.read_exact_at(&mut fence, 0).is_ok() && fence != [0; WORD as usize]
+    }
+
     /// Leaves the mark of `message`; whether it may be run.
     pub(super) fn begin(&self, slot: usize, message: i64) -> io::Result<bool> {
         let at = (slot as u64 + 1) * WORD;

@@ -14,8 +14,8 @@ pub(crate) use open::Place;
 
 use super::presence::{Peers, Presence};
 use super::{
-    Arrival, Broker, BrokerError, CallId, Delivery, Joining, Lease, MessageId, Outgoing, Peer, PeerId,
-    Result, Ring, Role, Settled, Woken,
+    Arrival, Broker, BrokerError, BrokerUrl, CallId, Delivery, Joining, Lease, MessageId, Outgoing, Peer,
+    PeerId, Result, Ring, Role, Settled, Woken,
 };
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -23,6 +23,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// The longest payload that is taken: SQLite's own bound is 10^9 bytes a row.
+const LONGEST: usize = 900 << 20;
 
 /// A peer of a broker on SQLite.
 pub(crate) struct Sqlite {
@@ -50,7 +53,7 @@ impl Sqlite {
         let mut db = open::open(place)?;
         let path = place.path.clone();
         let refused = |error: std::io::Error| BrokerError::Open {
-            path: path.clone(),
+            broker: path.clone().into(),
             reason: format!(
                 "the folder of its peers, {}: {error}",
                 Peers::path(&path).display()
@@ -60,7 +63,7 @@ impl Sqlite {
         let failed = |error| failed(&place.path, &error);
         let (me, queue) = peers::number(&mut db, &joining.queue).map_err(failed)?;
         // The lock is held before anyone can know of the peer: who sees it without a lock sees it dead.
-        let presence = folder.join(me, joining.leases).map_err(refused)?;
+        let presence = folder.join(me, joining.leases, true).map_err(refused)?;
         peers::enter(&db, me, queue, &joining).map_err(failed)?;
         let broker = Arc::new(Sqlite {
             path: place.path.clone(),
@@ -119,19 +122,23 @@ fn failed(path: &std::path::Path, error: &rusqlite::Error) -> BrokerError {
     use rusqlite::ErrorCode::{DiskFull, TooBig};
     match error.sqlite_error_code() {
         Some(DiskFull | TooBig) => BrokerError::Full {
-            path: path.to_owned(),
+            broker: path.into(),
             reason: error.to_string(),
         },
         _ => BrokerError::Failed {
-            path: path.to_owned(),
+            broker: path.into(),
             reason: error.to_string(),
         },
     }
 }
 
 impl Broker for Sqlite {
-    fn path(&self) -> PathBuf {
-        self.path.clone()
+    fn place(&self) -> BrokerUrl {
+        self.path.clone().into()
+    }
+
+    fn longest(&self) -> usize {
+        LONGEST
     }
 
     fn me(&self) -> PeerId {
@@ -153,7 +160,7 @@ impl Broker for Sqlite {
         })
     }
 
-    fn call(&self, id: CallId) -> Result<Option<Vec<u8>>> {
+    fn call(&self, _: PeerId, id: CallId) -> Result<Option<Vec<u8>>> {
         self.with(|db| {
             db.prepare_cached(sql::CALL)?
                 .query_row([id.0], |row| row.get(0))
@@ -240,7 +247,7 @@ impl Broker for Sqlite {
         self.presence
             .begin(lease.slot, lease.id.0)
             .map_err(|error| BrokerError::Failed {
-                path: self.path.clone(),
+                broker: self.path.clone().into(),
                 reason: format!("a message cannot be marked as begun: {error}"),
             })
     }
@@ -284,7 +291,7 @@ impl Broker for Sqlite {
         .map(|_| ())
     }
 
-    fn share(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn share(&self, _: PeerId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.with(|db| {
             db.prepare_cached(sql::SHARE)?
                 .query_row([key], |row| row.get(0))

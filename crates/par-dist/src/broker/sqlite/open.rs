@@ -38,7 +38,7 @@ pub(super) fn open(place: &Place) -> Result<Connection, BrokerError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| BrokerError::Open {
-            path: path.clone(),
+            broker: path.clone().into(),
             reason: error.to_string(),
         })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -95,12 +95,12 @@ fn check(db: &Connection, path: &Path) -> Result<bool, BrokerError> {
         (0, 0) => Ok(true),
         (APPLICATION, _) if version == VERSION => Ok(false),
         (APPLICATION, _) if version > VERSION => Err(BrokerError::Newer {
-            path: path.to_owned(),
+            broker: path.into(),
             theirs: version,
             ours: VERSION,
         }),
         _ => Err(BrokerError::Foreign {
-            path: path.to_owned(),
+            broker: path.into(),
             reason: format!(
                 "it is an SQLite database of another program, with {tables} table(s) and indexes"
             ),
@@ -128,16 +128,16 @@ fn refused(path: &Path, error: &rusqlite::Error) -> BrokerError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
             BrokerError::Foreign {
-                path: path.to_owned(),
+                broker: path.into(),
                 reason: error.to_string(),
             }
         }
         Some(rusqlite::ErrorCode::DiskFull) => BrokerError::Full {
-            path: path.to_owned(),
+            broker: path.into(),
             reason: error.to_string(),
         },
         _ => BrokerError::Open {
-            path: path.to_owned(),
+            broker: path.into(),
             reason: error.to_string(),
         },
     }

@@ -69,7 +69,7 @@ pub(super) fn bury(broker: &Sqlite, peer: PeerId, reason: &str) -> Result<Option
         .folder
         .fence(peer)
         .map_err(|error| crate::BrokerError::Failed {
-            path: broker.path.clone(),
+            broker: broker.path.clone().into(),
             reason: format!("cannot fence peer {}: {error}", peer.0),
         })?;
     broker.write(|tx| {

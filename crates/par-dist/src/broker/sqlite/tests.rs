@@ -225,8 +225,11 @@ fn numbers_of_calls_are_never_used_again() {
     let two = pool(&place);
     let second = two.store_call(b"second").expect("store");
     assert_ne!(first, second);
-    assert_eq!(two.call(first).expect("look"), None);
-    assert_eq!(two.call(second).expect("look"), Some(b"second".to_vec()));
+    assert_eq!(two.call(two.me(), first).expect("look"), None);
+    assert_eq!(
+        two.call(two.me(), second).expect("look"),
+        Some(b"second".to_vec())
+    );
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Where a broker is: the file of one, or the URL of a server.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a broker is: a file, or the URL of a RabbitMQ server (feature `amqp`).
+///
+/// Made of a path or of a text; a text that has `://` in it is a URL:
+/// `amqp://USER:PASSWORD@HOST:PORT/VHOST?prefix=NAME&heartbeat=SECONDS`. All but the host may be left out: user and password are
+/// `guest`, the port is 5672, the virtual host `/` (written `%2f`), the heartbeat 10 s. The names of all queues and exchanges begin
+/// with the prefix, by default `par`. What is wrong with a URL is told by who opens the broker.
+///
+/// ```
+/// use par_dist::BrokerUrl;
+/// assert_eq!(BrokerUrl::from("/var/tmp/jobs.db").to_string(), "/var/tmp/jobs.db");
+/// // Shown without its password.
+/// let server = BrokerUrl::from("amqp://ann:secret@example.org/%2f");
+/// assert_eq!(server.to_string(), "amqp://ann:***@example.org/%2f");
+/// ```
+#[doc(alias = "broker_url")]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerUrl(pub(super) Place);
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Place {
+    File(PathBuf),
+    Server(String),
+}
+
+impl From<&str> for BrokerUrl {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<String> for BrokerUrl {
+    fn from(text: String) -> Self {
+        if text.contains("://") {
+            BrokerUrl(Place::Server(text))
+        } else {
+            BrokerUrl(Place::File(text.into()))
+        }
+    }
+}
+
+impl From<PathBuf> for BrokerUrl {
+    fn from(path: PathBuf) -> Self {
+        BrokerUrl(Place::File(path))
+    }
+}
+
+impl From<&PathBuf> for BrokerUrl {
+    fn from(path: &PathBuf) -> Self {
+        path.clone().into()
+    }
+}
+
+impl From<&Path> for BrokerUrl {
+    fn from(path: &Path) -> Self {
+        path.to_owned().into()
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::File(path) => path.display().fmt(f),
+            Place::Server(url) => {
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let end = rest.find(['/', '?']).unwrap_or(rest.len());
+                let (authority, path) = rest.split_at(end);
+                match authority.rsplit_once('@') {
+                    Some((login, host)) => {
+                        let user = login.split(':').next().unwrap_or_default();
+                        write!(f, "{scheme}://{user}:***@{host}{path}")
+                    }
+                    None => f.write_str(url),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BrokerUrl({self})")
+    }
+}
