@@ -102,8 +102,12 @@ mod process;
 mod protocol;
 pub mod role;
 mod sentinel;
+mod shared;
+pub mod sync;
 mod worker;
 
+pub use bytemuck;
+pub use bytemuck::{Pod, Zeroable};
 pub use exec::{exec, run};
 pub use options::Options;
 pub use par_core;
@@ -114,6 +118,10 @@ pub use process::{
     parent_process,
 };
 pub use role::init;
+pub use shared::{
+    Content, FrozenArray, Published, RawArray, RawValue, SharedError, SharedMemory, SharedOptions,
+};
+pub use sync::{SharedArray, SharedValue};
 
 use files::receive_files;
 

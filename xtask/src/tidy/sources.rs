@@ -51,6 +51,42 @@ const UNSAFE: &[(&str, &str)] = &[
         "maps the page of memory that a pool and a worker share",
     ),
     (
+        "crates/par-process/src/shared/cells.rs",
+        "copies into and out of memory that other processes may write at the same time",
+    ),
+    (
+        "crates/par-process/src/shared/content.rs",
+        "says which types consist of their elements",
+    ),
+    (
+        "crates/par-process/src/shared/frozen.rs",
+        "gives sealed shared memory as a slice",
+    ),
+    (
+        "crates/par-process/src/shared/mapping.rs",
+        "maps shared memory",
+    ),
+    (
+        "crates/par-process/src/shared/raw.rs",
+        "gives shared memory as atomics, and to those who promise to be alone as a slice",
+    ),
+    (
+        "crates/par-process/src/sync/memory.rs",
+        "gives the tables of locks in shared memory as references",
+    ),
+    (
+        "crates/par-process/src/sync/mutex.rs",
+        "gives what a lock in shared memory guards to its owner",
+    ),
+    (
+        "crates/par-process/src/sync/reentrant.rs",
+        "gives what a lock in shared memory guards to its owner, as cells",
+    ),
+    (
+        "crates/par-process/src/sync/robust.rs",
+        "calls the C library's robust locks",
+    ),
+    (
         "crates/par-process/tests/faults.rs",
         "a task writes into the sockets of its worker, to which it has no right",
     ),
