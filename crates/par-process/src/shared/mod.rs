@@ -10,6 +10,8 @@ mod exchange;
 mod frozen;
 pub(crate) mod header;
 mod mapping;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 mod raw;
 pub(crate) mod segment;
 pub(crate) mod token;

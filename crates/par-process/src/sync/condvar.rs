@@ -8,7 +8,7 @@
 
 use super::SyncError;
 use super::identity::Identity;
-use super::seam::{AtomicU64, Held, RawLock, Until};
+use super::seam::{AtomicU64, Held, RawLock, Until, point};
 use super::waiters::{Slot, WAITING, WOKEN, Waiters};
 
 /// What lies in front of the table.
@@ -57,7 +57,9 @@ impl<'a> View<'a> {
             self.pass_on(&held);
             Ok(())
         });
+        point("condvar: awake");
         let locked = relock();
+        point("condvar: locked again");
         let has = has(&locked);
         // Short of a broken lock, this cannot fail: nobody who is stopped in there can be waited for here, and the slot must be left.
         let held = self.lock(Until::Forever)?;

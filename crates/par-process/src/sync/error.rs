@@ -1,10 +1,11 @@
 //! Errors of the locks and their like.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-/// Why a semaphore or a barrier did not do what was asked.
+/// Why something did not do what was asked; for a lock, a [`LockError`] without the guard.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
@@ -15,6 +16,12 @@ pub enum SyncError {
     #[error("the barrier is broken")]
     #[doc(alias = "BrokenBarrierError")]
     Broken,
+    /// Whoever had the lock ended, or panicked, while it had it.
+    #[error("whoever had the lock ended or panicked while it had it; what it guards may be half changed")]
+    Abandoned,
+    /// This thread has the lock already.
+    #[error("this thread has the lock already")]
+    Deadlock,
     /// More permits were given back than the bound of the semaphore allows.
     #[error("{given} permits given back would make more than the {bound} there are")]
     OverRelease {
@@ -32,6 +39,8 @@ pub enum SyncError {
 }
 
 /// Why a lock was not got, or not as it should be.
+///
+/// As it may hold the guard it is no [`Error`] itself; `?` makes it a [`SyncError`] or a `Box<dyn Error>`, without the guard.
 #[non_exhaustive]
 pub enum LockError<G: Repair> {
     /// Whoever had the lock ended, or panicked, while it had it. The lock is held now, and what it guards may be half changed.
@@ -90,12 +99,30 @@ impl<G: Repair> fmt::Debug for LockError<G> {
     }
 }
 
-impl<G: Repair> std::error::Error for LockError<G> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            LockError::System(error) => Some(error),
-            _ => None,
+/// Without the guard, so that `?` can take it out of the function that has the lock.
+impl<G: Repair> From<LockError<G>> for SyncError {
+    fn from(error: LockError<G>) -> Self {
+        match error {
+            LockError::Abandoned(_) => SyncError::Abandoned,
+            LockError::Busy => SyncError::TimedOut,
+            LockError::Deadlock => SyncError::Deadlock,
+            LockError::Full(places) => SyncError::Full(places),
+            LockError::System(error) => SyncError::System(error),
         }
+    }
+}
+
+/// As [`SyncError`].
+impl<G: Repair> From<LockError<G>> for Box<dyn Error> {
+    fn from(error: LockError<G>) -> Self {
+        SyncError::from(error).into()
+    }
+}
+
+/// As [`SyncError`].
+impl<G: Repair> From<LockError<G>> for Box<dyn Error + Send + Sync> {
+    fn from(error: LockError<G>) -> Self {
+        SyncError::from(error).into()
     }
 }
 

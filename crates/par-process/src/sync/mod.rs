@@ -9,6 +9,8 @@
 
 mod barrier;
 mod condvar;
+#[cfg(all(test, not(loom)))]
+mod deaths;
 mod error;
 mod event;
 mod identity;

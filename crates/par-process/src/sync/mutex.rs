@@ -269,7 +269,7 @@ impl<T: Content + ?Sized> Mutex<T> {
     /// Takes the lock if it is free.
     ///
     /// # Errors
-    /// [`LockError::Busy`] if it is not, and as [`lock`](Self::lock). If this thread has it, that is `Busy` as well.
+    /// [`LockError::Busy`] if it is not, and as [`lock`](Self::lock).
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         self.lock_until(Until::Now)
     }

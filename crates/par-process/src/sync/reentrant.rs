@@ -167,3 +167,9 @@ impl<T: Content + ?Sized> Drop for ReentrantMutexGuard<'_, T> {
         self.mutex.0.unlock(panicked);
     }
 }
+
+impl<T: Content + ?Sized> fmt::Debug for ReentrantMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReentrantMutexGuard").finish_non_exhaustive()
+    }
+}

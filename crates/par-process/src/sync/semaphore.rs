@@ -11,7 +11,7 @@
 //!    one side releases and another takes. No death brings it back.
 
 use super::identity::Identity;
-use super::seam::{AtomicU32, AtomicU64, Held, Ordering, RawLock, Until, Word};
+use super::seam::{AtomicU32, AtomicU64, Held, Ordering, RawLock, Until, Word, point};
 use super::{PATROL, SyncError};
 use std::time::Instant;
 
@@ -126,7 +126,9 @@ impl<'a> View<'a> {
             Err(SyncError::Full(_)) if self.bury(held) => self.place(held, who)?,
             place => place?,
         };
+        point("semaphore: before taking");
         place.held.store(place.held() + 1, Ordering::Relaxed);
+        point("semaphore: taken");
         Ok(true)
     }
 
@@ -173,6 +175,7 @@ impl<'a> View<'a> {
             self.permits
                 .total
                 .store(total.saturating_sub(1), Ordering::Relaxed);
+            point("semaphore: half spent");
         }
         place.held.store(place.held() - 1, Ordering::Relaxed);
         if !spend {
@@ -189,6 +192,7 @@ impl<'a> View<'a> {
         let more = total.checked_add(given).filter(|total| *total <= bound);
         let total = more.ok_or(SyncError::OverRelease { given, bound })?;
         self.permits.total.store(total, Ordering::Relaxed);
+        point("semaphore: released, nobody told");
         self.tell(u32::try_from(given).unwrap_or(u32::MAX));
         drop(held);
         Ok(())

@@ -10,7 +10,7 @@
 //!    waiter that was not woken because its waker died in between sees its word at its next patrol.
 
 use super::identity::Identity;
-use super::seam::{AtomicU32, AtomicU64, Held, Ordering, Until, Word};
+use super::seam::{AtomicU32, AtomicU64, Held, Ordering, Until, Word, point};
 use super::{PATROL, SyncError};
 use std::time::Instant;
 
@@ -54,7 +54,9 @@ impl<'a> Waiters<'a> {
         slot.turn.store(turn, Ordering::Relaxed);
         slot.start.store(who.start, Ordering::Relaxed);
         slot.pid.store(who.pid, Ordering::Relaxed);
+        point("waiters: entering");
         slot.word.store(state);
+        point("waiters: entered");
         Ok(slot)
     }
 
@@ -77,6 +79,7 @@ impl<'a> Waiters<'a> {
         }
         for slot in &waiting {
             slot.word.store(state);
+            point("waiters: one woken, and not told");
             slot.word.wake(1);
         }
         waiting.len()
