@@ -43,6 +43,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "the engine of the laws promises that borrowed work has ended when its job is done",
     ),
     (
+        "crates/par-process/benches/shared.rs",
+        "calls a robust lock of the C library to be measured beside it",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),

@@ -1,7 +1,7 @@
 //! Memory that processes share: [`RawValue`], [`RawArray`] and [`FrozenArray`], and what those with a lock in
 //! [`sync`](crate::sync) stand on.
 //!
-//! [`segment`] is the memory, [`exchange`] brings it to other processes, [`token`] makes handles values.
+//! `segment` is the memory, `exchange` brings it to other processes, `token` makes handles values.
 
 mod cells;
 pub(crate) mod content;

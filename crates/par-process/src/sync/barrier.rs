@@ -49,20 +49,18 @@ impl<'a> View<'a> {
     }
 
     fn is_broken(self, _held: &Held<'_>) -> bool {
-        self.gate.broken.load(Ordering::Relaxed) != 0
+        self.gate.broken.load(Ordering::SeqCst) != 0
     }
 
     fn break_up(self, held: &Held<'_>) {
-        self.gate.broken.store(1, Ordering::Relaxed);
+        self.gate.broken.store(1, Ordering::SeqCst);
         self.send_away(held);
     }
 
     /// All of this round hear that it is broken.
     fn send_away(self, held: &Held<'_>) {
         self.waiters().wake(held, usize::MAX, BROKEN);
-        for slot in self.slots.iter().filter(|slot| slot.state() == ACTING) {
-            slot.set(held, BROKEN);
-        }
+        self.waiters().stop_acting(held);
         self.tell_action_ended();
     }
 
@@ -75,8 +73,17 @@ impl<'a> View<'a> {
     fn patrol(self, held: &Held<'_>) {
         let mut died = false;
         self.waiters().free_dead(&[WAITING, ACTING], |_| died = true);
-        if died {
+        // Who gave up without the lock has left the word at least.
+        if died || self.is_broken(held) {
             self.break_up(held);
+        }
+    }
+
+    /// A party gives up (rule 3), also where the table cannot be locked in time: the others then find the word at their patrol.
+    fn give_up(self, held: Option<Held<'_>>) {
+        self.gate.broken.store(1, Ordering::SeqCst);
+        if let Some(held) = held {
+            self.break_up(&held);
         }
     }
 
@@ -117,11 +124,12 @@ impl<'a> View<'a> {
             self.patrol(&held);
             Ok(())
         });
-        let held = self.lock(Until::Forever)?;
-        match slot.leave(&held) {
+        // In hand while the party leaves, so that it gives up in its own round; but not at the price of its deadline.
+        let held = self.lock(until).ok();
+        match slot.leave() {
             WOKEN => Ok(before),
             WAITING => {
-                self.break_up(&held);
+                self.give_up(held);
                 Err(slept.err().unwrap_or(SyncError::TimedOut))
             }
             _ => Err(SyncError::Broken),
@@ -137,7 +145,7 @@ impl<'a> View<'a> {
             action();
             std::mem::forget(acting);
             held = self.lock(Until::Forever)?;
-            if slot.leave(&held) != ACTING {
+            if slot.leave() != ACTING {
                 return Err(SyncError::Broken);
             }
             self.tell_action_ended();
@@ -155,7 +163,7 @@ impl<'a> View<'a> {
     pub(crate) fn reset(self) -> Result<(), SyncError> {
         let held = self.lock(Until::Forever)?;
         self.send_away(&held);
-        self.gate.broken.store(0, Ordering::Relaxed);
+        self.gate.broken.store(0, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -170,7 +178,7 @@ impl Drop for Acting<'_> {
     fn drop(&mut self) {
         if let Ok(held) = self.view.lock(Until::Forever) {
             self.view.break_up(&held);
-            self.slot.leave(&held);
+            self.slot.leave();
         }
     }
 }

@@ -61,13 +61,11 @@ impl<'a> View<'a> {
         let locked = relock();
         point("condvar: locked again");
         let has = has(&locked);
-        // Short of a broken lock, this cannot fail: nobody who is stopped in there can be waited for here, and the slot must be left.
-        let held = self.lock(Until::Forever)?;
-        let notified = slot.leave(&held) == WOKEN;
+        let notified = slot.leave() == WOKEN;
         if notified && !has {
+            let held = self.lock(until)?;
             self.waiters().wake(&held, 1, WOKEN);
         }
-        drop(held);
         match slept {
             // It shows at the lock of the table again; a mutex that was got is more important.
             Err(error) if !has => Err(error.into()),

@@ -1,11 +1,13 @@
 //! Locks and their like between processes, in shared memory: [`Mutex`], [`ReentrantMutex`], [`Semaphore`], [`BoundedSemaphore`],
 //! [`Condvar`], [`Event`] and [`Barrier`].
 //!
-//! 1. The death of a process blocks nobody. A lock of a dead owner goes to the next with word of that ([`robust`]); who waits or holds
-//!    is written in tables by process ([`waiters`], [`semaphore`]), and those who wait look every [`PATROL`] whether one of them died.
+//! 1. The death of a process blocks nobody. A lock of a dead owner goes to the next with word of that (`robust`); who waits or holds
+//!    is written in tables by process (`waiters`, `semaphore`), and those who wait look every 100 ms whether one of them died.
 //! 2. No call waits for a stopped process beyond its deadline. What is locked for a moment only, a table, is waited for at least
-//!    [`GRACE`], as the system may take the processor away from its holder for so long.
+//!    100 ms, as the system may take the processor away from its holder for so long. Calls without a deadline, and those that give back
+//!    or wake, wait as long as it takes.
 //! 3. What is in shared memory is valid whatever its bits: atomics, robust locks, and plain values.
+//! 4. Processes must see each other in `/proc`, as those of one container do.
 
 mod barrier;
 mod condvar;

@@ -26,6 +26,10 @@ mod real {
             self.0.fetch_add(value, Ordering::SeqCst);
         }
 
+        pub(crate) fn swap(&self, value: u32) -> u32 {
+            self.0.swap(value, Ordering::SeqCst)
+        }
+
         pub(crate) fn exchange(&self, old: u32, new: u32) -> bool {
             self.0
                 .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
@@ -86,6 +90,10 @@ mod real {
 
         pub(crate) fn add(&self, value: u32) {
             self.value.fetch_add(value, Ordering::SeqCst);
+        }
+
+        pub(crate) fn swap(&self, value: u32) -> u32 {
+            self.value.swap(value, Ordering::SeqCst)
         }
 
         pub(crate) fn exchange(&self, old: u32, new: u32) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! 1. Whoever waits has a slot: a word to sleep on, who it is, and its turn. Everything but the word is written and read
 //!    under the lock of the table. A slot whose word is [`FREE`] is nobody's.
-//! 2. A waiter sleeps while its word is [`WAITING`]. Who wakes it changes the word first, under the lock. The waiter alone
-//!    makes it `FREE`, under the lock, when it has done what it was woken for.
+//! 2. A waiter sleeps while its word is [`WAITING`]. Who wakes it changes the word first, under the lock and from `WAITING` only. The
+//!    waiter alone makes it `FREE`, when it has done what it was woken for or when its time is over: in one step that tells it what the
+//!    word was, and without the lock, as its deadline holds also while another is stopped in there.
 //! 3. So a waiter that dies in between leaves a slot that tells so. Waiters look for such slots every [`PATROL`]; what becomes of the
 //!    wake-up is the owner's to say.
 //! 4. A word changes in one step, and nothing else depends on it: a death in the middle of a change leaves the table whole. A
@@ -67,22 +68,30 @@ impl<'a> Waiters<'a> {
 
     /// Moves the `count` that wait longest to a state, and wakes them. Tells how many there were.
     pub(crate) fn wake(self, _held: &Held<'_>, count: usize, state: u32) -> usize {
-        let turn = |slot: &&Slot| slot.turn.load(Ordering::Relaxed);
         let mut waiting: Vec<_> = self
             .slots
             .iter()
             .filter(|slot| slot.word.load() == WAITING)
             .collect();
         if waiting.len() > count {
-            waiting.sort_unstable_by_key(turn);
-            waiting.truncate(count);
+            waiting.sort_unstable_by_key(|slot| slot.turn.load(Ordering::Relaxed));
         }
-        for slot in &waiting {
-            slot.word.store(state);
-            point("waiters: one woken, and not told");
-            slot.word.wake(1);
+        let mut woken = 0;
+        for slot in waiting {
+            if woken == count {
+                break;
+            }
+            // One whose time is over may leave at this moment.
+            woken += usize::from(slot.change(WAITING, state));
         }
-        waiting.len()
+        woken
+    }
+
+    /// Tells those who act that what they act for is no more.
+    pub(crate) fn stop_acting(self, _held: &Held<'_>) {
+        for slot in self.slots {
+            slot.change(ACTING, BROKEN);
+        }
     }
 
     /// Frees the slots of dead processes that are in one of these states; `found` hears which.
@@ -109,17 +118,19 @@ impl Slot {
         self.word.load()
     }
 
-    /// Frees the waiter's own slot, and tells what it was in.
-    pub(crate) fn leave(&self, _held: &Held<'_>) -> u32 {
-        let state = self.word.load();
-        self.word.store(FREE);
-        state
+    /// Frees the waiter's own slot, and tells what it was in (rule 2).
+    pub(crate) fn leave(&self) -> u32 {
+        self.word.swap(FREE)
     }
 
-    /// For another waiter's slot, under the lock.
-    pub(crate) fn set(&self, _held: &Held<'_>, state: u32) {
-        self.word.store(state);
-        self.word.wake(1);
+    /// Moves another's slot from one state to another, if it is in that, and wakes it.
+    fn change(&self, from: u32, to: u32) -> bool {
+        let changed = self.word.exchange(from, to);
+        if changed {
+            point("waiters: one woken, and not told");
+            self.word.wake(1);
+        }
+        changed
     }
 
     /// Sleeps until the waiter is woken, or past the time; looks around every [`PATROL`].
