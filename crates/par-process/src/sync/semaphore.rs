@@ -27,6 +27,8 @@ pub(crate) struct Permits {
     changes: Word,
     /// Who sleeps, or died asleep: a wake-up too many harms nobody.
     sleepers: AtomicU32,
+    /// Places from here on were never anybody's. Raised before the place is used.
+    used: AtomicU32,
 }
 
 /// A process's place in the table; nobody's while it holds nothing.
@@ -69,8 +71,15 @@ impl<'a> View<'a> {
         self.permits.lock.lock_until(until)?.ok_or(SyncError::TimedOut)
     }
 
+    /// The places that may be somebody's.
+    fn used(self) -> &'a [Holder] {
+        // Whatever another process wrote there.
+        let used = self.permits.used.load(Ordering::Relaxed) as usize;
+        &self.holders[..used.min(self.holders.len())]
+    }
+
     fn held(self, _held: &Held<'_>) -> u64 {
-        self.holders
+        self.used()
             .iter()
             .fold(0, |sum, holder| sum.saturating_add(holder.held()))
     }
@@ -83,14 +92,22 @@ impl<'a> View<'a> {
     /// The place of a process, taken if it has none.
     fn place(self, _held: &Held<'_>, who: Identity) -> Result<&'a Holder, SyncError> {
         let mut free = None;
-        for holder in self.holders {
+        for holder in self.used() {
             match holder.held() {
                 0 => free = free.or(Some(holder)),
                 _ if holder.is(who) => return Ok(holder),
                 _ => {}
             }
         }
-        let place = free.ok_or(SyncError::Full(self.holders.len()))?;
+        let place = match free {
+            Some(place) => place,
+            None => {
+                let used = self.used().len();
+                let next = self.holders.get(used).ok_or(SyncError::Full(used))?;
+                self.permits.used.store(used as u32 + 1, Ordering::Relaxed);
+                next
+            }
+        };
         place.pid.store(who.pid, Ordering::Relaxed);
         place.start.store(who.start, Ordering::Relaxed);
         Ok(place)
@@ -99,7 +116,7 @@ impl<'a> View<'a> {
     /// Rule 3. Whether there was one.
     fn bury(self, _held: &Held<'_>) -> bool {
         let mut found = false;
-        for holder in self.holders {
+        for holder in self.used() {
             if holder.held() > 0 && holder.who().has_ended() {
                 holder.held.store(0, Ordering::Relaxed);
                 found = true;
@@ -134,6 +151,9 @@ impl<'a> View<'a> {
 
     pub(crate) fn take(self, who: Identity, until: Until) -> Result<(), SyncError> {
         let mut held = self.lock(until)?;
+        if self.try_take(&held, who)? {
+            return Ok(());
+        }
         let mut due = Instant::now() + PATROL;
         loop {
             if self.try_take(&held, who)? {
@@ -163,7 +183,7 @@ impl<'a> View<'a> {
     pub(crate) fn give_back(self, who: Identity, spend: bool) -> Result<(), SyncError> {
         let held = self.lock(Until::Forever)?;
         let place = self
-            .holders
+            .used()
             .iter()
             .find(|holder| holder.held() > 0 && holder.is(who));
         let Some(place) = place else {

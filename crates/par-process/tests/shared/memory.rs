@@ -88,6 +88,70 @@ fn a_token_outlives_nobody() {
     });
 }
 
+/// Makes something, tells its token, and sleeps.
+fn teller((slot, length, step): (RawArray<u8>, RawValue<u64>, RawValue<u32>)) {
+    let value = RawValue::new(5_u32).expect("memory");
+    let token = encoded(&value);
+    slot.write(0, &token).expect("room");
+    length.store(token.len() as u64);
+    step.store(1);
+    std::thread::sleep(crate::clean::LONG);
+    drop(value);
+}
+
+#[test]
+fn a_stopped_owner_hangs_nobody() {
+    clean(|| {
+        let slot = RawArray::<u8>::zeroed(256).expect("memory");
+        let (step, length) = (
+            RawValue::new(0_u32).expect("memory"),
+            RawValue::new(0_u64).expect("memory"),
+        );
+        let child = start((slot.clone(), length.clone(), step.clone()), teller);
+        reached(&step, 1);
+        child.stop();
+        let token = slot.to_vec()[..length.load() as usize].to_vec();
+        let error = decoded::<RawValue<u32>>(&token).expect_err("it is stopped");
+        assert!(error.contains("does not answer within 10s"), "{error}");
+        child.signal("-CONT");
+        let value: RawValue<u32> = decoded(&token).expect("it goes on");
+        assert_eq!(value.load(), 5);
+    });
+}
+
+#[test]
+fn without_files_there_is_an_error_and_then_a_way() {
+    clean(|| {
+        let value = RawValue::new(3_u32).expect("memory");
+        let child = start(encoded(&value), |token: Vec<u8>| {
+            use rustix::process::{Resource, getrlimit, setrlimit};
+            let before = getrlimit(Resource::Nofile);
+            let mut few = before;
+            few.current = Some(64);
+            setrlimit(Resource::Nofile, few).expect("lower");
+            let mut files = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                files.push(file);
+            }
+            for _ in 0..3 {
+                let error = RawValue::new(1_u32).expect_err("no file");
+                assert_eq!(error.to_string(), "cannot create shared memory");
+                decoded::<RawValue<u32>>(&token).expect_err("no file");
+                // One for the socket, none for what comes through it.
+                let one = files.pop();
+                decoded::<RawValue<u32>>(&token).expect_err("one file");
+                drop(one);
+                files.extend(std::fs::File::open("/dev/null"));
+            }
+            drop(files);
+            setrlimit(Resource::Nofile, before).expect("as before");
+            assert_eq!(decoded::<RawValue<u32>>(&token).expect("files").load(), 3);
+            assert_eq!(RawValue::new(1_u32).expect("files").load(), 1);
+        });
+        assert_eq!(child.ends(), 0);
+    });
+}
+
 #[test]
 fn a_token_is_of_one_type() {
     clean(|| {
