@@ -94,7 +94,7 @@ impl<T: Pod + Send + Sync + fmt::Debug> fmt::Debug for RawValue<T> {
 /// Numbers, or other plain values, in shared memory, without a lock: all processes read and write as they like.
 ///
 /// An element of up to 8 bytes is read and written whole. What is guarded by other means, such as a
-/// [`Barrier`](crate::Barrier), may be [looked at as a slice](Self::as_slice).
+/// [`Barrier`](crate::sync::Barrier), may be [looked at as a slice](Self::as_slice).
 ///
 /// ```
 /// use par_process::{Process, RawArray};
@@ -145,7 +145,7 @@ pub struct RawArray<T: Pod + Send + Sync> {
 pub type SharedMemory = RawArray<u8>;
 
 impl<T: Pod + Send + Sync> RawArray<T> {
-    /// Shares as many zeroes.
+    /// Shares as many zeroes. The system gives the memory piece by piece, as it is touched.
     ///
     /// # Errors
     /// When it is more than can be, or the system has no memory or no file left.

@@ -8,6 +8,8 @@
 //!    or wake, wait as long as it takes.
 //! 3. What is in shared memory is valid whatever its bits: atomics, robust locks, and plain values.
 //! 4. Processes must see each other in `/proc`, as those of one container do.
+//! 5. Whoever has the memory is a process of the same user, and is trusted to take the lock before it touches what the lock guards: types cannot
+//!    keep another program from that, only from breaking this one by the bits it writes.
 
 mod barrier;
 mod condvar;

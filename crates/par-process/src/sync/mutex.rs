@@ -171,7 +171,7 @@ const KIND: &str = "Mutex";
 /// ```
 ///
 /// A thread that locks it again gets [`LockError::Deadlock`]; [`ReentrantMutex`](super::ReentrantMutex) lets it.
-#[doc(alias = "multiprocessing.Lock")]
+#[doc(alias = "Lock")]
 pub struct Mutex<T: Content + ?Sized>(Locked<T>);
 
 /// A value in shared memory with a lock.
@@ -184,7 +184,7 @@ pub struct Mutex<T: Content + ?Sized>(Locked<T>);
 /// assert_eq!(*total.lock()?, 2.5);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "multiprocessing.Value")]
+#[doc(alias = "Value")]
 pub type SharedValue<T> = Mutex<T>;
 
 /// Numbers, or other plain values, in shared memory with one lock, which gives them as a slice.
@@ -198,7 +198,7 @@ pub type SharedValue<T> = Mutex<T>;
 /// assert_eq!(*numbers.lock()?, [1, 2, 3]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "multiprocessing.Array")]
+#[doc(alias = "Array")]
 pub type SharedArray<T> = Mutex<[T]>;
 
 impl<T: Pod + Send + Sync> Mutex<T> {

@@ -41,7 +41,7 @@ const KIND: &str = "ReentrantMutex";
 /// assert_eq!(outer.get(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "multiprocessing.RLock")]
+#[doc(alias = "RLock")]
 pub struct ReentrantMutex<T: Content + ?Sized>(Locked<T>);
 
 impl<T: Pod + Send + Sync> ReentrantMutex<T> {

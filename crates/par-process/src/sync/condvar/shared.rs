@@ -43,7 +43,7 @@ type LockedWith<'a, T> = Result<(MutexGuard<'a, T>, bool), LockError<MutexGuard<
 /// assert_eq!(child.join()?, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "multiprocessing.Condition")]
+#[doc(alias = "Condition")]
 pub struct Condvar(Memory<Notices>);
 
 impl Condvar {
