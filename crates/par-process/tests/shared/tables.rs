@@ -1,7 +1,7 @@
 //! Semaphores, condition variables, events and barriers: rules, deaths, stops and deadlines.
 
 use crate::clean::{LONG, clean, decoded, encoded, reached, start, until};
-use par_process::sync::{Barrier, BoundedSemaphore, Condvar, Event, Mutex, Semaphore, SyncError};
+use par_process::sync::{Barrier, BoundedSemaphore, Condvar, Event, LockError, Mutex, Semaphore, SyncError};
 use par_process::{Process, RawArray, RawValue, SharedError};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -424,5 +424,107 @@ fn an_action_holds_the_next_round_and_breaks_with_its_actor() {
         reached(&step, 1);
         acts.stop();
         assert_eq!(waits.ends(), 0);
+    });
+}
+
+/// A bounded buffer: what is in it, how many were put and taken, and the sum of what was taken.
+type Buffer = (Mutex<[u64; 4]>, Condvar, Condvar);
+
+const ROOM: u64 = 3;
+const ITEMS: u64 = 2_000;
+
+#[test]
+fn producers_and_consumers_lose_nothing() {
+    clean(|| {
+        let buffer: Buffer = (
+            Mutex::new([0; 4]).expect("memory"),
+            Condvar::new().expect("memory"),
+            Condvar::new().expect("memory"),
+        );
+        let producer = |(mutex, filled, emptied): Buffer| {
+            for _ in 0..ITEMS {
+                let guard = mutex.lock().expect("nobody dies");
+                let mut guard = emptied
+                    .wait_while(guard, |[inside, ..]| *inside == ROOM)
+                    .expect("nobody dies");
+                guard[0] += 1;
+                guard[1] += 1;
+                drop(guard);
+                filled.notify_one();
+            }
+        };
+        let consumer = |(mutex, filled, emptied): Buffer| {
+            for _ in 0..ITEMS {
+                let guard = mutex.lock().expect("nobody dies");
+                let mut guard = filled
+                    .wait_while(guard, |[inside, ..]| *inside == 0)
+                    .expect("nobody dies");
+                guard[0] -= 1;
+                guard[2] += 1;
+                drop(guard);
+                emptied.notify_one();
+            }
+        };
+        let children = [
+            start(buffer.clone(), producer),
+            start(buffer.clone(), consumer),
+            start(buffer.clone(), producer),
+            start(buffer.clone(), consumer),
+        ];
+        for child in &children {
+            assert_eq!(child.ends(), 0);
+        }
+        assert_eq!(
+            *buffer.0.lock().expect("nobody died"),
+            [0, 2 * ITEMS, 2 * ITEMS, 0]
+        );
+    });
+}
+
+/// Processes are killed at any time, with everything in hand or nothing, and those that are left go on.
+#[test]
+fn kills_at_any_time_stop_nobody() {
+    clean(|| {
+        type All = (Mutex<[u64; 2]>, Semaphore, RawArray<u32>);
+        let all: All = (
+            Mutex::new([0; 2]).expect("memory"),
+            Semaphore::new(1).expect("memory"),
+            RawArray::zeroed(1).expect("memory"),
+        );
+        let work = |(mutex, semaphore, here): All| {
+            add(&here);
+            loop {
+                let _permit = semaphore.acquire().expect("places are given back");
+                let guard = mutex.lock().or_else(|error| match error {
+                    LockError::Abandoned(mut abandoned) => {
+                        abandoned[1] = abandoned[0];
+                        Ok(abandoned.repaired())
+                    }
+                    error => Err(error),
+                });
+                let mut guard = guard.expect("only deaths");
+                assert_eq!(guard[0], guard[1]);
+                guard[0] += 1;
+                guard[1] += 1;
+            }
+        };
+        for round in 0..30_u64 {
+            let (one, other) = (start(all.clone(), work), start(all.clone(), work));
+            // Memory on its way to one that dies before it has it is kept for ten minutes.
+            let here = 2 * (round as u32 + 1);
+            until(&|| "both have come".to_owned(), || count(&all.2) == here);
+            std::thread::sleep(Duration::from_micros(round * 211 % 3_000));
+            one.kill();
+            // The other goes on, whatever the first had.
+            let before = all
+                .0
+                .lock_timeout(LONG)
+                .map_or_else(|error| error.abandoned().expect("held")[0], |guard| guard[0]);
+            until(&|| format!("round {round}: it goes on"), || {
+                all.0.try_lock().is_ok_and(|guard| guard[0] > before)
+            });
+            other.kill();
+        }
+        drop(all.1.acquire_timeout(LONG).expect("the dead have none"));
     });
 }
