@@ -154,18 +154,10 @@ impl Segment {
         }
     }
 
-    /// Tells that a thread of this process has got a lock in here; called while it has it, which orders these calls.
+    /// How often threads of this process have a lock in here. Whoever has the lock changes it, which orders the changes.
     #[inline]
-    pub(crate) fn locked(&self) {
-        let times = self.locked.load(Ordering::Relaxed);
-        self.locked.store(times.wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// Tells that it is about to give the lock back.
-    #[inline]
-    pub(crate) fn unlocking(&self) {
-        let times = self.locked.load(Ordering::Relaxed);
-        self.locked.store(times.wrapping_sub(1), Ordering::Relaxed);
+    pub(crate) fn locked(&self) -> &AtomicU32 {
+        &self.locked
     }
 }
 

@@ -4,7 +4,7 @@
 //! 2. That word is noted beside the lock before the lock is made usable again, and stays until somebody says that what the lock guards is
 //!    [repaired](Abandoned::repaired). A guard that is dropped by a panic leaves the same note.
 //! 3. A lock that a thread holds is in a list that the C library and the system follow. So its memory stays mapped while a
-//!    thread of this process may have it, even where its guard was forgotten ([`Segment::locked`]).
+//!    thread of this process may have it, even where its guard was forgotten (`Segment::locked`).
 #![allow(unsafe_code)]
 
 use super::error::{Abandoned, LockError, Repair};
@@ -35,7 +35,7 @@ pub(super) struct Head {
 }
 
 /// A lock and its content: what [`Mutex`] and [`ReentrantMutex`](super::ReentrantMutex) have in common.
-pub(super) struct Locked<T: ?Sized> {
+pub(super) struct Locked<T: ?Sized, const AGAIN: bool> {
     segment: Arc<Segment>,
     head: NonNull<Head>,
     pub(super) content: NonNull<T>,
@@ -43,15 +43,14 @@ pub(super) struct Locked<T: ?Sized> {
 
 // SAFETY: the pointers lead into the segment's mapping, which is the process's. The content is reached by whoever has the lock only, and
 // may move between threads (`Content`).
-unsafe impl<T: Content + ?Sized> Send for Locked<T> {}
+unsafe impl<T: Content + ?Sized, const AGAIN: bool> Send for Locked<T, AGAIN> {}
 // SAFETY: as above.
-unsafe impl<T: Content + ?Sized> Sync for Locked<T> {}
+unsafe impl<T: Content + ?Sized, const AGAIN: bool> Sync for Locked<T, AGAIN> {}
 
-impl<T: Content + ?Sized> Locked<T> {
+impl<T: Content + ?Sized, const AGAIN: bool> Locked<T, AGAIN> {
     pub(super) fn new(
         kind: &str,
         count: usize,
-        again: Again,
         options: SharedOptions,
         fill: impl FnOnce(&mut T),
     ) -> Result<Self, SharedError> {
@@ -61,6 +60,7 @@ impl<T: Content + ?Sized> Locked<T> {
             ..options
         };
         let segment = Segment::create(&spec, options, |start| {
+            let again = if AGAIN { Again::Counted } else { Again::Refused };
             // SAFETY: new memory, large enough and aligned by its header, which nobody else knows; zeroes are a valid head.
             unsafe { start.cast::<Head>().as_ref().lock.init(again) }.map_err(|source| {
                 SharedError::System {
@@ -109,7 +109,7 @@ impl<T: Content + ?Sized> Locked<T> {
             Err(error) => return Err(LockError::System(error)),
         }
         // Rule 3.
-        self.segment.locked();
+        self.count_locked(1);
         Ok(self.head().abandoned.load(Ordering::Relaxed) == 0)
     }
 
@@ -119,8 +119,20 @@ impl<T: Content + ?Sized> Locked<T> {
         if panicked {
             self.head().abandoned.store(1, Ordering::Relaxed);
         }
-        self.segment.unlocking();
+        self.count_locked(0);
         self.head().lock.unlock();
+    }
+
+    /// Rule 3: this thread has the lock, once or once more; or is about to give it back.
+    #[inline]
+    fn count_locked(&self, has: u32) {
+        let locked = self.segment.locked();
+        let times = match (AGAIN, has) {
+            (false, has) => has,
+            (true, 1) => locked.load(Ordering::Relaxed).wrapping_add(1),
+            (true, _) => locked.load(Ordering::Relaxed).wrapping_sub(1),
+        };
+        locked.store(times, Ordering::Relaxed);
     }
 
     pub(super) fn repair(&self) {
@@ -172,7 +184,7 @@ const KIND: &str = "Mutex";
 ///
 /// A thread that locks it again gets [`LockError::Deadlock`]; [`ReentrantMutex`](super::ReentrantMutex) lets it.
 #[doc(alias = "Lock")]
-pub struct Mutex<T: Content + ?Sized>(Locked<T>);
+pub struct Mutex<T: Content + ?Sized>(Locked<T, false>);
 
 /// A value in shared memory with a lock.
 ///
@@ -207,10 +219,7 @@ impl<T: Pod + Send + Sync> Mutex<T> {
     /// # Errors
     /// When the system has no memory or no file left.
     pub fn new(value: T) -> Result<Self, SharedError> {
-        Locked::new(KIND, 1, Again::Refused, SharedOptions::new(), |place| {
-            *place = value
-        })
-        .map(Mutex)
+        Locked::new(KIND, 1, SharedOptions::new(), |place| *place = value).map(Mutex)
     }
 }
 
@@ -242,7 +251,7 @@ impl<T: Pod + Send + Sync> Mutex<[T]> {
         options: SharedOptions,
         fill: impl FnOnce(&mut [T]),
     ) -> Result<Self, SharedError> {
-        Locked::new(KIND, length, Again::Refused, options, fill).map(Mutex)
+        Locked::new(KIND, length, options, fill).map(Mutex)
     }
 
     /// How many elements there are.
@@ -262,6 +271,7 @@ impl<T: Content + ?Sized> Mutex<T> {
     /// # Errors
     /// [`LockError::Abandoned`] with the lock, if its last owner ended while it had it; [`LockError::Deadlock`] if this thread has it.
     #[doc(alias = "acquire")]
+    #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         self.lock_until(Until::Forever)
     }
@@ -282,6 +292,7 @@ impl<T: Content + ?Sized> Mutex<T> {
         self.lock_until(Until::after(timeout))
     }
 
+    #[inline]
     pub(super) fn lock_until(&self, until: Until) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         let clean = self.0.lock(until)?;
         let guard = MutexGuard {
@@ -299,7 +310,7 @@ impl<T: Content + ?Sized> Mutex<T> {
 
 impl<T: Content + ?Sized> Handle for Mutex<T> {
     fn expected() -> Spec {
-        Locked::<T>::spec(KIND, 1)
+        Locked::<T, false>::spec(KIND, 1)
     }
     fn segment(&self) -> &Arc<Segment> {
         self.0.segment()
@@ -370,6 +381,7 @@ impl<T: Content + ?Sized> Repair for MutexGuard<'_, T> {
 }
 
 impl<T: Content + ?Sized> Drop for MutexGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         let panicked = !self.panicking && thread::panicking();
         self.mutex.0.unlock(panicked);

@@ -6,7 +6,6 @@
 
 use super::error::{Abandoned, LockError, Repair};
 use super::mutex::Locked;
-use super::robust::Again;
 use super::seam::Until;
 use crate::shared::header::Spec;
 use crate::shared::segment::Segment;
@@ -42,7 +41,7 @@ const KIND: &str = "ReentrantMutex";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "RLock")]
-pub struct ReentrantMutex<T: Content + ?Sized>(Locked<T>);
+pub struct ReentrantMutex<T: Content + ?Sized>(Locked<T, true>);
 
 impl<T: Pod + Send + Sync> ReentrantMutex<T> {
     /// Shares a value.
@@ -50,10 +49,7 @@ impl<T: Pod + Send + Sync> ReentrantMutex<T> {
     /// # Errors
     /// When the system has no memory or no file left.
     pub fn new(value: T) -> Result<Self, SharedError> {
-        Locked::new(KIND, 1, Again::Counted, SharedOptions::new(), |place| {
-            *place = value
-        })
-        .map(ReentrantMutex)
+        Locked::new(KIND, 1, SharedOptions::new(), |place| *place = value).map(ReentrantMutex)
     }
 }
 
@@ -64,7 +60,7 @@ impl<T: Pod + Send + Sync> ReentrantMutex<[T]> {
     /// When the system has no memory or no file left.
     pub fn from_slice(values: &[T]) -> Result<Self, SharedError> {
         let fill = |place: &mut [T]| place.copy_from_slice(values);
-        Locked::new(KIND, values.len(), Again::Counted, SharedOptions::new(), fill).map(ReentrantMutex)
+        Locked::new(KIND, values.len(), SharedOptions::new(), fill).map(ReentrantMutex)
     }
 }
 
@@ -117,7 +113,7 @@ impl<T: Content + ?Sized> ReentrantMutex<T> {
 
 impl<T: Content + ?Sized> Handle for ReentrantMutex<T> {
     fn expected() -> Spec {
-        Locked::<T>::spec(KIND, 1)
+        Locked::<T, true>::spec(KIND, 1)
     }
     fn segment(&self) -> &Arc<Segment> {
         self.0.segment()
