@@ -63,6 +63,36 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Shared memory
+//!
+//! [`SharedValue`] and [`SharedArray`] are plain values (any [`Pod`] type) in memory that several processes have, with a lock;
+//! [`RawValue`] and [`RawArray`] have none, and [`FrozenArray`] is sealed, so that all read it in place and nobody can change it. The locks
+//! and their like are in [`sync`]. All of these are values: give one to a process or a task as its argument, or return it.
+//!
+//! ```
+//! use par_process::{ProcessPool, SharedArray, task};
+//!
+//! #[task]
+//! fn add(counts: SharedArray<u64>, place: usize) {
+//!     counts.lock().unwrap()[place % 3] += 1;
+//! }
+//!
+//! let counts = SharedArray::<u64>::zeroed(3)?;
+//! let pool = ProcessPool::new(2)?;
+//! pool.for_each::<add>((0..30).map(|i| (counts.clone(), i)))?;
+//! assert_eq!(*counts.lock()?, [10, 10, 10]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What travels is a token, which names the process that encoded it; whoever decodes it asks there for the memory. So one handle must stay
+//! in that process until the token has arrived. It may be dropped before: the process keeps the memory for each token until the token has
+//! arrived, for ten minutes at most, and for the youngest 1024 of them. A token that comes too late is a clear error. Processes that did not get a token
+//! find memory by a [name](SharedMemory#method.publish).
+//!
+//! Nothing of this is a file, and nothing has to be unlinked: the memory goes with its last user and a name with its publisher, however they
+//! end. A lock whose owner died goes to the next with word of that, the permits of a dead process are free again, and no dead waiter blocks
+//! anybody.
+//!
 //! # If you know multiprocessing
 //!
 //! | Python | here |
@@ -74,6 +104,16 @@
 //! | `p.terminate()`, `p.kill()` | [`Process::terminate`], [`Process::kill`] |
 //! | `p.sentinel`, `connection.wait` | [`Process::sentinel`], [`Process::wait_any`] |
 //! | `current_process()`, `parent_process()`, `active_children()` | [`current_process`], [`parent_process`], [`active_children`] |
+//! | `Value("i", 0)`, `v.get_lock()` | [`SharedValue::new`]`(0)`, [`lock`](sync::Mutex::lock) |
+//! | `Array("d", 10)` | [`SharedArray`]`::<f64>::zeroed(10)` |
+//! | `RawValue`, `RawArray` | [`RawValue`], [`RawArray`] |
+//! | `shared_memory.SharedMemory(name, create=True, size=n)` | [`SharedMemory::zeroed`](RawArray::zeroed)`(n)?.`[`publish`](RawArray::publish)`(name)` |
+//! | `SharedMemory(name)`, `shm.unlink()` | [`SharedMemory::open`](RawArray::open)`(name)`, dropping [`Published`] |
+//! | `numpy.ndarray(shape, buffer=shm.buf)` | `guard.array_view(shape)` (feature `ndarray`), [`FrozenArray`] as a slice |
+//! | `Lock`, `RLock` | [`sync::Mutex`], [`sync::ReentrantMutex`]: a lock and what it guards |
+//! | `Semaphore`, `BoundedSemaphore` | [`sync::Semaphore`], [`sync::BoundedSemaphore`]; [`spend`](sync::Permit::spend) where no guard is wanted |
+//! | `Condition`, `c.wait_for(p)` | [`sync::Condvar`], [`wait_while`](sync::Condvar::wait_while)`(guard, \|value\| !p(value))` |
+//! | `Event`, `Barrier` | [`sync::Event`], [`sync::Barrier`] |
 //! | `os.execvp`, `subprocess.run` | [`exec`], [`run`] |
 //! | `Pool(n)`, `ProcessPoolExecutor(n)` | [`ProcessPool::new`](Pool::new)`(n)` |
 //! | `initializer=`, `initargs=` | [`builder().initializer::<task>(input)`](Builder::initializer) |
@@ -102,8 +142,12 @@ mod process;
 mod protocol;
 pub mod role;
 mod sentinel;
+mod shared;
+pub mod sync;
 mod worker;
 
+pub use bytemuck;
+pub use bytemuck::{Pod, Zeroable};
 pub use exec::{exec, run};
 pub use options::Options;
 pub use par_core;
@@ -114,6 +158,11 @@ pub use process::{
     parent_process,
 };
 pub use role::init;
+pub use shared::{
+    Content, FrozenArray, Published, RawArray, RawValue, SharedError, SharedMemory, SharedOptions,
+};
+#[cfg(not(loom))]
+pub use sync::{SharedArray, SharedValue};
 
 use files::receive_files;
 

@@ -43,8 +43,6 @@ const UNSAFE: &[(&str, &str)] = &[
         "the engine of the laws promises that borrowed work has ended when its job is done",
     ),
     (
-        "crates/par-mpi/src/world/native.rs",
-        "calls the MPI library, and has the program's exit noticed",
         "crates/par-gpu/src/cpu/crew.rs",
         "lends a call's chunks to helpers, which have left before the call ends",
     ),
@@ -69,12 +67,56 @@ const UNSAFE: &[(&str, &str)] = &[
         "loads OpenCL's library and its functions",
     ),
     (
+        "crates/par-mpi/src/world/native.rs",
+        "calls the MPI library, and has the program's exit noticed",
+    ),
+    (
+        "crates/par-process/benches/shared.rs",
+        "calls a robust lock of the C library to be measured beside it",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),
     (
         "crates/par-process/src/page.rs",
         "maps the page of memory that a pool and a worker share",
+    ),
+    (
+        "crates/par-process/src/shared/cells.rs",
+        "copies into and out of memory that other processes may write at the same time",
+    ),
+    (
+        "crates/par-process/src/shared/content.rs",
+        "says which types consist of their elements",
+    ),
+    (
+        "crates/par-process/src/shared/frozen.rs",
+        "gives sealed shared memory as a slice",
+    ),
+    (
+        "crates/par-process/src/shared/mapping.rs",
+        "maps shared memory",
+    ),
+    (
+        "crates/par-process/src/shared/raw.rs",
+        "gives shared memory as atomics, and to those who promise to be alone as a slice",
+    ),
+    (
+        "crates/par-process/src/sync/memory.rs",
+        "gives the tables of locks in shared memory as references",
+    ),
+    (
+        "crates/par-process/src/sync/mutex.rs",
+        "gives what a lock in shared memory guards to its owner",
+    ),
+    (
+        "crates/par-process/src/sync/reentrant.rs",
+        "gives what a lock in shared memory guards to its owner, as cells",
+    ),
+    (
+        "crates/par-process/src/sync/robust.rs",
+        "calls the C library's robust locks",
     ),
     (
         "crates/par-process/tests/faults.rs",
