@@ -72,7 +72,11 @@
 //! | `p.name`, `p.daemon` | [`ProcessBuilder::name`], [`ProcessBuilder::daemon`] |
 //! | `p.join(timeout)`, `p.is_alive()`, `p.exitcode` | [`Process::join_timeout`], [`Process::is_alive`], [`Process::exit_code`] |
 //! | `p.terminate()`, `p.kill()` | [`Process::terminate`], [`Process::kill`] |
-//! | `p.sentinel`, `connection.wait` | [`Process::sentinel`], [`Process::wait_any`] |
+//! | `p.sentinel`, `connection.wait` on sentinels | [`Process::sentinel`], [`Process::wait_any`] |
+//! | `Pipe()`, `Pipe(duplex=False)` | [`Pipe::duplex`], [`Pipe::one_way`] |
+//! | `c.send(x)`, `c.recv()`, `c.send_bytes(b)`, `c.poll(timeout)` | [`Connection::send`], [`Connection::recv`], [`Connection::send_bytes`], [`Connection::poll`] |
+//! | `connection.wait([...])` | [`wait`](fn@wait) |
+//! | `EOFError` | [`RecvError::Closed`] |
 //! | `current_process()`, `parent_process()`, `active_children()` | [`current_process`], [`parent_process`], [`active_children`] |
 //! | `os.execvp`, `subprocess.run` | [`exec`], [`run`] |
 //! | `Pool(n)`, `ProcessPoolExecutor(n)` | [`ProcessPool::new`](Pool::new)`(n)` |
@@ -93,6 +97,7 @@
 #![deny(unsafe_code)]
 
 mod before_main;
+mod channel;
 mod exec;
 mod files;
 mod options;
@@ -104,6 +109,7 @@ pub mod role;
 mod sentinel;
 mod worker;
 
+pub use channel::{Connection, Descriptor, Pipe, Receiver, RecvError, SendError, Sender, wait};
 pub use exec::{exec, run};
 pub use options::Options;
 pub use par_core;
