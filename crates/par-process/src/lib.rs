@@ -76,6 +76,9 @@
 //! | `Pipe()`, `Pipe(duplex=False)` | [`Pipe::duplex`], [`Pipe::one_way`] |
 //! | `c.send(x)`, `c.recv()`, `c.send_bytes(b)`, `c.poll(timeout)` | [`Connection::send`], [`Connection::recv`], [`Connection::send_bytes`], [`Connection::poll`] |
 //! | `connection.wait([...])` | [`wait`](fn@wait) |
+//! | `Queue(n)`, `JoinableQueue(n)` | [`Queue::new`]`(n)`, [`JoinableQueue::new`]`(n)` |
+//! | `q.put(x, timeout=t)`, `q.put_nowait(x)`, `q.get()` | [`Queue::put_timeout`], [`Queue::try_put`], [`Queue::get`] |
+//! | `q.task_done()`, `q.join()` | [`JoinableQueue::task_done`], [`JoinableQueue::join`] |
 //! | `EOFError` | [`RecvError::Closed`] |
 //! | `current_process()`, `parent_process()`, `active_children()` | [`current_process`], [`parent_process`], [`active_children`] |
 //! | `os.execvp`, `subprocess.run` | [`exec`], [`run`] |
@@ -99,6 +102,7 @@
 mod before_main;
 mod channel;
 mod exec;
+mod failpoint;
 mod files;
 mod options;
 mod page;
@@ -109,7 +113,10 @@ pub mod role;
 mod sentinel;
 mod worker;
 
-pub use channel::{Connection, Descriptor, Pipe, Receiver, RecvError, SendError, Sender, wait};
+pub use channel::{
+    Connection, Descriptor, GetError, JoinableQueue, Pipe, PutError, Queue, Receiver, RecvError, SendError,
+    Sender, TaskDoneError, wait,
+};
 pub use exec::{exec, run};
 pub use options::Options;
 pub use par_core;

@@ -1,12 +1,14 @@
-//! Channels between processes: pipes of values, and what can be sent through them.
+//! Channels between processes: pipes of values, what can be sent through them, and queues.
 
 mod error;
 mod packet;
 mod pipe;
+mod queue;
 pub(crate) mod transit;
 
 pub use error::{RecvError, SendError};
 pub use pipe::{Connection, Pipe, Receiver, Sender};
+pub use queue::{GetError, JoinableQueue, PutError, Queue, TaskDoneError};
 pub use transit::Descriptor;
 
 use std::io;

@@ -7,7 +7,7 @@
 //! 3. A file is taken once. What nobody took is closed when its message has been read.
 
 use serde::de::{self, Deserializer};
-use serde::ser::{self, Serializer};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fs::File;
@@ -73,7 +73,7 @@ pub(super) fn serialize<S: Serializer>(
         lent.push(copy);
         Ok(lent.len() as u64 - 1)
     });
-    (MARK, place.map_err(ser::Error::custom)?).serialize(serializer)
+    (MARK, place.map_err(par_core::wire::refuse)?).serialize(serializer)
 }
 
 /// Reads a file that was written as a value.
