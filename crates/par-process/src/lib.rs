@@ -79,6 +79,8 @@
 //! | `Queue(n)`, `JoinableQueue(n)` | [`Queue::new`]`(n)`, [`JoinableQueue::new`]`(n)` |
 //! | `q.put(x, timeout=t)`, `q.put_nowait(x)`, `q.get()` | [`Queue::put_timeout`], [`Queue::try_put`], [`Queue::get`] |
 //! | `q.task_done()`, `q.join()` | [`JoinableQueue::task_done`], [`JoinableQueue::join`] |
+//! | `Manager()`, `manager.dict()`, `manager.list()` and so on | [`Manager::start`](manager::Manager::start), [`Manager::dict`](manager::Manager::dict) |
+//! | `BaseManager.register`, `BaseManager(address, authkey)` | [`managed!`], [`Manager::builder`](manager::Manager::builder), [`Manager::connect`](manager::Manager::connect) |
 //! | `EOFError` | [`RecvError::Closed`] |
 //! | `current_process()`, `parent_process()`, `active_children()` | [`current_process`], [`parent_process`], [`active_children`] |
 //! | `os.execvp`, `subprocess.run` | [`exec`], [`run`] |
@@ -104,6 +106,7 @@ mod channel;
 mod exec;
 mod failpoint;
 mod files;
+pub mod manager;
 mod options;
 mod page;
 mod pool;
