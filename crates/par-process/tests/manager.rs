@@ -349,8 +349,6 @@ fn a_users_type_is_owned_and_panics_are_told() {
             "{error:?}"
         );
         assert_eq!(account.deposit(400).expect("it goes on"), 6);
-        drop(account);
-        until_objects(&manager, 0);
     });
 }
 

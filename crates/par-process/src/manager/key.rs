@@ -96,8 +96,8 @@ fn receive(mut stream: &Stream) -> Result<(u8, Vec<u8>), WireError> {
     }
 }
 
-/// The manager's side: the session of a client that has the key.
-pub(super) fn admit(mut stream: &Stream, key: &Key) -> Result<u128, WireError> {
+/// The manager's side: the session of a client that has the key, and the proof that is to be sent to it.
+pub(super) fn admit(mut stream: &Stream, key: &Key) -> Result<(u128, Proof), WireError> {
     stream.set_timeout(Some(PATIENCE))?;
     let ours: Nonce = random()?;
     wire::write_frame(&mut stream, CHALLENGE, &ours)?;
@@ -114,9 +114,16 @@ pub(super) fn admit(mut stream: &Stream, key: &Key) -> Result<u128, WireError> {
     let answer = proof(key, MANAGER, &ours, &theirs, session)
         .finalize()
         .into_bytes();
-    wire::write_frame(&mut stream, WELCOME, &answer)?;
-    stream.set_timeout(None)?;
-    Ok(session)
+    Ok((session, Proof(answer.into())))
+}
+
+/// The manager's proof.
+pub(super) struct Proof([u8; 32]);
+
+/// Lets the client in: from here on it may believe that the manager knows of its connection.
+pub(super) fn welcome(mut stream: &Stream, proof: &Proof) -> Result<(), WireError> {
+    wire::write_frame(&mut stream, WELCOME, &proof.0)?;
+    Ok(stream.set_timeout(None)?)
 }
 
 fn read_proof(kind: u8, payload: &[u8]) -> Option<(Nonce, u128, &[u8])> {
@@ -189,7 +196,10 @@ mod tests {
     fn meet(server: &Key, client: &Key) -> (Result<u128, WireError>, Result<(), ManagerError>) {
         let (near, far) = pair();
         std::thread::scope(|scope| {
-            let admitted = scope.spawn(move || admit(&far, server));
+            let admitted = scope.spawn(move || {
+                let (session, proof) = admit(&far, server)?;
+                welcome(&far, &proof).map(|()| session)
+            });
             let presented = present(&near, client, 7, &Address::Unix("test".to_owned()), PATIENCE);
             (admitted.join().expect("no panic"), presented)
         })

@@ -26,7 +26,7 @@
 //! A proxy is a value: it can be an argument of a process or of a task of any pool, and be sent through any channel. An object
 //! lives while a proxy of it does, in whatever process, or a name that was [published](Manager::publish); a process that dies
 //! leaves nothing of that behind, and releases the locks that it held. When the manager's process is gone, every call ends at once
-//! with [`ManagerError::Gone`].
+//! with [`ManagerError::Gone`]. Bytes that were made of a proxy and that nobody reads keep its object until the process that made them ends.
 //!
 //! Manager and clients prove to each other that they have the same [`Key`]. The bytes of a proxy hold the key: keep them as you
 //! would keep the key, and send them only where the manager's clients may be. Nothing is encrypted.
@@ -187,8 +187,11 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::Gone`] if no manager listens there; [`ManagerError::WrongKey`].
     pub fn connect(address: &Address, key: &Key) -> Result<Self, ManagerError> {
+        let client = Client::of(address, key)?;
+        // One that was known before may have ended.
+        client.request::<u64>(&Request::Count)?;
         Ok(Manager {
-            client: Client::of(address, key)?,
+            client,
             process: None,
         })
     }

@@ -124,7 +124,7 @@ pub(super) fn serve(post: Post) {
 
 impl Server {
     fn meet(&self, stream: &Stream, key: &Key, stranger: Counted<'_>) {
-        let Ok(session) = key::admit(stream, key) else {
+        let Ok((session, proof)) = key::admit(stream, key) else {
             return;
         };
         drop(stranger);
@@ -138,8 +138,11 @@ impl Server {
             confirm: None,
             held: Vec::new(),
         };
-        // However it ends, what it held is given back.
-        let _ = self.talk(session, &mut caller);
+        // The client learns that it is in when its session counts the connection: it may use another, and end that, before this
+        // thread runs again. However it ends, what it held is given back.
+        if key::welcome(stream, &proof).is_ok() {
+            let _ = self.talk(session, &mut caller);
+        }
         if let Some(confirm) = caller.confirm.take() {
             confirm(false);
         }

@@ -17,13 +17,15 @@
 //!    that is woken may die before it does what it was woken for.
 //! 5. An item lies in one piece. Where the queue is empty the next one begins at the front, so that few items use little
 //!    memory; where it would go around the end, it begins at the front as well, if there is room.
-//! 6. Before sleeping, who waits looks for some microseconds without a lock. Nobody spins longer than that.
+//! 6. Before sleeping, who waits looks for some microseconds without a lock, and for fewer where that was in vain before. Nobody
+//!    spins longer than that.
 
 use super::lock::Held;
 use super::region::{Region, Side};
 use crate::failpoint::reach;
 use rustix::io::Errno;
 use rustix::thread::futex;
+use std::cell::Cell;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 /// Rule 6.
 const SPIN: Duration = Duration::from_micros(20);
+const MOST_LUCK: u32 = 16;
 
 /// Why nothing was put.
 #[derive(Debug)]
@@ -92,18 +95,25 @@ fn sleep(word: &AtomicU32, marked: u32, until: Option<Instant>) -> io::Result<()
 /// Rule 6. Where there is only one processor, whoever is waited for cannot run meanwhile.
 fn spin(holds: impl Fn() -> bool) -> bool {
     static SEVERAL: OnceLock<bool> = OnceLock::new();
+    thread_local! {
+        /// How well it went the last times: looking is for whoever waits for somebody that is awake.
+        static LUCK: Cell<u32> = const { Cell::new(MOST_LUCK) };
+    }
     if !SEVERAL.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1)) {
         return holds();
     }
+    let luck = LUCK.get();
     let start = Instant::now();
     loop {
         for _ in 0..32 {
             if holds() {
+                LUCK.set((luck * 2).min(MOST_LUCK));
                 return true;
             }
             std::hint::spin_loop();
         }
-        if start.elapsed() >= SPIN {
+        if start.elapsed() >= SPIN * luck / MOST_LUCK {
+            LUCK.set((luck / 2).max(1));
             return false;
         }
     }
