@@ -352,18 +352,21 @@ fn a_spoilt_memory_is_an_error_and_no_crash() {
     assert_eq!(queue.len(), 0);
 }
 
+/// Whose item it is, which one, and bytes that tell both.
+type Item = (u32, u32, Vec<u8>);
+
 #[test]
 fn many_putters_and_getters_see_every_item_once() {
     let queue = Queue::with_bytes(7, 2_000).expect("memory");
     let sums = Queue::new(10).expect("memory");
-    let puts = |(queue, who): (Queue<(u32, u32, Vec<u8>)>, u32)| {
+    let puts = |(queue, who): (Queue<Item>, u32)| {
         for number in 0..2_000 {
             queue
                 .put((who, number, vec![who as u8; number as usize % 300]))
                 .expect("open");
         }
     };
-    let gets = |(queue, seen): (Queue<(u32, u32, Vec<u8>)>, Queue<Vec<(u32, u32)>>)| {
+    let gets = |(queue, seen): (Queue<Item>, Queue<Vec<(u32, u32)>>)| {
         let mut mine = Vec::new();
         while let Ok((who, number, bytes)) = queue.get() {
             assert!(bytes.len() == number as usize % 300 && bytes.iter().all(|byte| *byte == who as u8));
