@@ -63,6 +63,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Channels and managers
+//!
+//! A [`Pipe`] carries values, raw bytes, open files and ends of pipes from process to process, in order and bounded. A [`Queue`] in
+//! shared memory has many readers and writers; a [`JoinableQueue`] also counts what is done. A [`manager`] owns dictionaries, lists,
+//! locks, queues and values of types of one's own, which other processes use through proxies. Whoever dies in the middle of any of
+//! that, by whatever signal, loses nothing of others and keeps nobody waiting.
+//!
+//! ```
+//! use par_process::{Pipe, Process, Receiver, Sender};
+//!
+//! let (numbers, to_child) = Pipe::one_way()?;
+//! let (squares, from_child) = Pipe::one_way()?;
+//! let square = |(numbers, squares): (Receiver, Sender)| {
+//!     while let Ok(x) = numbers.recv::<u64>() {
+//!         squares.send(x * x).expect("somebody wants them");
+//!     }
+//! };
+//! let child = Process::of_fn((numbers, from_child), square).start()?;
+//! to_child.send(7u64)?;
+//! assert_eq!(squares.recv::<u64>()?, 49);
+//! drop(to_child); // the end of file
+//! assert_eq!(child.join()?, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # If you know multiprocessing
 //!
 //! | Python | here |

@@ -20,8 +20,8 @@ use std::time::Duration;
 /// Stands before the rest, so that nothing made up reads as a proxy.
 const MARK: u64 = 0x7061_725f_7072_6f78;
 
-/// How long dropping a proxy may take.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long dropping a proxy or a guard may take.
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// An object of a manager, whatever it is. Proxies of all kinds stand on one.
 #[derive(Clone)]

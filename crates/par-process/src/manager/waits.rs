@@ -1,8 +1,9 @@
 //! Proxies of the objects in which processes wait: locks, events and queues.
 
-use super::client::Connection;
+use super::client::{Connection, within};
 use super::kinds::{blob, proxy, unblob};
 use super::protocol::put_call;
+use super::proxy::FAREWELL;
 use super::waiting::{Got, Put};
 use super::{ManagerError, Proxy, Remote};
 use crate::failpoint::reach;
@@ -155,8 +156,8 @@ impl LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        // A manager that is gone holds no locks.
-        let _ = self.release();
+        // A manager that is gone holds no locks; one that is stopped finds the connection closed, which releases it.
+        let _ = within(FAREWELL, || self.release());
     }
 }
 
