@@ -178,6 +178,7 @@ fn a_killed_client_leaves_neither_references_nor_locks() {
             };
             let (started, starts) = Pipe::one_way().expect("a pipe");
             let waiter = Process::of_fn((lock.clone(), starts), wait)
+                .daemon(true)
                 .start()
                 .expect("starts");
             assert!(started.recv::<bool>().expect("comes"));

@@ -14,8 +14,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// The manager keeps deadlines itself, and its answer that the time is over takes a moment to arrive.
-const GRACE: Duration = Duration::from_millis(50);
+/// The manager keeps deadlines itself, and its answer that the time is over takes a moment to arrive, on a busy machine a long one.
+/// Past this, it does not run.
+const GRACE: Duration = Duration::from_millis(500);
 
 fn with_grace(timeout: Option<Duration>) -> Option<Duration> {
     timeout.map(|timeout| timeout.saturating_add(GRACE))

@@ -30,10 +30,13 @@ pub(crate) fn lives(pid: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
 }
 
-/// Whether a process is stopped by a signal.
+/// Whether every thread of a process is stopped.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or_default().starts_with(" T"))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    threads.flatten().all(|thread| {
+        fs::read_to_string(thread.path().join("stat"))
+            .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or_default().starts_with(" T"))
+    })
 }
 
 fn files() -> usize {
