@@ -139,7 +139,8 @@ fn a_full_pipe_waits_for_its_reader_and_hands_back_what_a_dead_one_left() {
             far.send(1).expect("sent");
             std::thread::sleep(PATIENCE);
         });
-        let child = child.start().expect("starts");
+        // Should this fail, nobody waits for a process that is stopped.
+        let child = child.daemon(true).start().expect("starts");
         assert_eq!(near.recv::<i32>().expect("comes"), 0);
         let message = || vec![1u8; 50_000];
         let mut sent = 0;
