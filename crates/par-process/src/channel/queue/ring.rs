@@ -34,7 +34,6 @@ use std::time::{Duration, Instant};
 
 /// Rule 6.
 const SPIN: Duration = Duration::from_micros(20);
-const MOST_LUCK: u32 = 16;
 
 /// Why nothing was put.
 #[derive(Debug)]
@@ -96,24 +95,26 @@ fn sleep(word: &AtomicU32, marked: u32, until: Option<Instant>) -> io::Result<()
 fn spin(holds: impl Fn() -> bool) -> bool {
     static SEVERAL: OnceLock<bool> = OnceLock::new();
     thread_local! {
-        /// How well it went the last times: looking is for whoever waits for somebody that is awake.
-        static LUCK: Cell<u32> = const { Cell::new(MOST_LUCK) };
+        /// How often it was in vain since it last went well: looking is for whoever waits for somebody that is awake.
+        static VAIN: Cell<u32> = const { Cell::new(0) };
     }
     if !SEVERAL.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1)) {
         return holds();
     }
-    let luck = LUCK.get();
+    let vain = VAIN.get();
+    // Now and then for the whole time: two that both sleep too soon would never find each other awake.
+    let shorter = if vain.is_multiple_of(16) { 0 } else { vain.min(4) };
     let start = Instant::now();
     loop {
         for _ in 0..32 {
             if holds() {
-                LUCK.set((luck * 2).min(MOST_LUCK));
+                VAIN.set(0);
                 return true;
             }
             std::hint::spin_loop();
         }
-        if start.elapsed() >= SPIN * luck / MOST_LUCK {
-            LUCK.set((luck / 2).max(1));
+        if start.elapsed() >= SPIN / (1 << shorter) {
+            VAIN.set(vain.wrapping_add(1));
             return false;
         }
     }
