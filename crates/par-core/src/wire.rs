@@ -13,6 +13,8 @@ pub use frame::{
 
 use decoder::Decoder;
 use serde::{Serialize, de::DeserializeOwned};
+use std::cell::RefCell;
+use std::fmt::Display;
 
 /// Why a value or a frame could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +93,37 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(),
     let before = out.len();
     postcard::serialize_with_flavor(value, Append(out)).map_err(|error| {
         out.truncate(before);
-        WireError::Encode(error.to_string())
+        let reason = REASON.take().filter(|_| error == postcard::Error::SerdeSerCustom);
+        WireError::Encode(reason.unwrap_or_else(|| error.to_string()))
     })
+}
+
+thread_local! {
+    /// Why the last `Serialize` of this thread refused.
+    static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// An error for a `Serialize` that refuses, whose text [`encode`] tells: postcard drops the text of other errors.
+///
+/// ```
+/// use par_core::wire;
+///
+/// struct Secret;
+///
+/// impl serde::Serialize for Secret {
+///     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+///         Err(wire::refuse("a secret stays here"))
+///     }
+/// }
+///
+/// let error = wire::to_bytes(&Secret).unwrap_err();
+/// assert_eq!(error.to_string(), "cannot encode: a secret stays here");
+/// ```
+pub fn refuse<E: serde::ser::Error>(reason: impl Display) -> E {
+    let reason = reason.to_string();
+    let error = E::custom(&reason);
+    REASON.set(Some(reason));
+    error
 }
 
 /// The encoding of `value`.

@@ -32,6 +32,12 @@ pub(crate) fn ignore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// An interrupt from the keyboard reaches the whole group of processes; this one leaves it to its parent.
+pub(crate) fn ignore_interrupt() {
+    // SAFETY: ignoring a signal installs no handler, and nothing of a manager's process depends on this one.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
 /// Has the function called when the process ends in peace: at the end of `main`, or by `exit`. The first call counts.
 pub(crate) fn at_exit(function: fn()) {
     static FUNCTION: OnceLock<fn()> = OnceLock::new();

@@ -1,5 +1,6 @@
-//! Open files that travel over a socket, from a pool to its worker.
+//! Open files that travel over a socket, from a pool to its worker or from a parent to its child.
 
+use crate::channel::transit::MOST_FILES;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -14,10 +15,22 @@ const CARRIER: [u8; 1] = *b"F";
 
 /// Sends two files, before anything else.
 pub(crate) fn send_files(socket: &UnixStream, files: [BorrowedFd<'_>; 2]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    send_some(socket, &files)
+}
+
+/// Receives the two files; they are not inherited by what this process starts.
+pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
+    receive_some(socket, 2)?
+        .try_into()
+        .map_err(|_| io::Error::other("two files were expected"))
+}
+
+/// Sends some files, at most [`MOST_FILES`], with a byte of their own.
+pub(crate) fn send_some(socket: &UnixStream, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
-        return Err(io::Error::other("two files do not fit into a message"));
+    if !control.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(io::Error::other("more files than a message takes"));
     }
     sendmsg(
         socket,
@@ -28,9 +41,9 @@ pub(crate) fn send_files(socket: &UnixStream, files: [BorrowedFd<'_>; 2]) -> io:
     Ok(())
 }
 
-/// Receives the two files; they are not inherited by what this process starts.
-pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// Receives so many files; they are not inherited by what this process starts.
+pub(crate) fn receive_some(socket: &UnixStream, count: usize) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut carrier = [0];
     let got = recvmsg(
@@ -50,9 +63,9 @@ pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
         })
         .flatten()
         .collect();
-    files
-        .try_into()
-        .ok()
-        .filter(|_| carrier == CARRIER)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "two files were expected first"))
+    if carrier == CARRIER && files.len() == count {
+        return Ok(files);
+    }
+    let text = format!("{count} file(s) were expected, {} came", files.len());
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }

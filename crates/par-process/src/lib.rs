@@ -93,6 +93,31 @@
 //! end. A lock whose owner died goes to the next with word of that, the permits of a dead process are free again, and no dead waiter blocks
 //! anybody.
 //!
+//! # Channels and managers
+//!
+//! A [`Pipe`] carries values, raw bytes, open files and ends of pipes from process to process, in order and bounded. A [`Queue`] in
+//! shared memory has many readers and writers; a [`JoinableQueue`] also counts what is done. A [`manager`] owns dictionaries, lists,
+//! locks, queues and values of types of one's own, which other processes use through proxies. Whoever dies in the middle of any of
+//! that, by whatever signal, loses nothing of others and keeps nobody waiting.
+//!
+//! ```
+//! use par_process::{Pipe, Process, Receiver, Sender};
+//!
+//! let (numbers, to_child) = Pipe::one_way()?;
+//! let (squares, from_child) = Pipe::one_way()?;
+//! let square = |(numbers, squares): (Receiver, Sender)| {
+//!     while let Ok(x) = numbers.recv::<u64>() {
+//!         squares.send(x * x).expect("somebody wants them");
+//!     }
+//! };
+//! let child = Process::of_fn((numbers, from_child), square).start()?;
+//! to_child.send(7u64)?;
+//! assert_eq!(squares.recv::<u64>()?, 49);
+//! drop(to_child); // the end of file
+//! assert_eq!(child.join()?, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # If you know multiprocessing
 //!
 //! | Python | here |
@@ -102,7 +127,16 @@
 //! | `p.name`, `p.daemon` | [`ProcessBuilder::name`], [`ProcessBuilder::daemon`] |
 //! | `p.join(timeout)`, `p.is_alive()`, `p.exitcode` | [`Process::join_timeout`], [`Process::is_alive`], [`Process::exit_code`] |
 //! | `p.terminate()`, `p.kill()` | [`Process::terminate`], [`Process::kill`] |
-//! | `p.sentinel`, `connection.wait` | [`Process::sentinel`], [`Process::wait_any`] |
+//! | `p.sentinel`, `connection.wait` on sentinels | [`Process::sentinel`], [`Process::wait_any`] |
+//! | `Pipe()`, `Pipe(duplex=False)` | [`Pipe::duplex`], [`Pipe::one_way`] |
+//! | `c.send(x)`, `c.recv()`, `c.send_bytes(b)`, `c.poll(timeout)` | [`Connection::send`], [`Connection::recv`], [`Connection::send_bytes`], [`Connection::poll`] |
+//! | `connection.wait([...])` | [`wait`](fn@wait) |
+//! | `Queue(n)`, `JoinableQueue(n)` | [`Queue::new`]`(n)`, [`JoinableQueue::new`]`(n)` |
+//! | `q.put(x, timeout=t)`, `q.put_nowait(x)`, `q.get()` | [`Queue::put_timeout`], [`Queue::try_put`], [`Queue::get`] |
+//! | `q.task_done()`, `q.join()` | [`JoinableQueue::task_done`], [`JoinableQueue::join`] |
+//! | `Manager()`, `manager.dict()`, `manager.list()` and so on | [`Manager::start`](manager::Manager::start), [`Manager::dict`](manager::Manager::dict) |
+//! | `BaseManager.register`, `BaseManager(address, authkey)` | [`managed!`], [`Manager::builder`](manager::Manager::builder), [`Manager::connect`](manager::Manager::connect) |
+//! | `EOFError` | [`RecvError::Closed`] |
 //! | `current_process()`, `parent_process()`, `active_children()` | [`current_process`], [`parent_process`], [`active_children`] |
 //! | `Value("i", 0)`, `v.get_lock()` | [`SharedValue::new`]`(0)`, [`lock`](sync::Mutex::lock) |
 //! | `Array("d", 10)` | [`SharedArray`]`::<f64>::zeroed(10)` |
@@ -133,8 +167,11 @@
 #![deny(unsafe_code)]
 
 mod before_main;
+mod channel;
 mod exec;
+mod failpoint;
 mod files;
+pub mod manager;
 mod options;
 mod page;
 mod pool;
@@ -148,6 +185,10 @@ mod worker;
 
 pub use bytemuck;
 pub use bytemuck::{Pod, Zeroable};
+pub use channel::{
+    Connection, Descriptor, GetError, JoinableQueue, Pipe, PutError, Queue, Receiver, RecvError, SendError,
+    Sender, TaskDoneError, wait,
+};
 pub use exec::{exec, run};
 pub use options::Options;
 pub use par_core;

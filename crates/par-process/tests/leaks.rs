@@ -1,6 +1,7 @@
-//! Pools that come and go leave no file, no thread and no process behind. The only test of its program: it counts what the process has.
+//! Pools, channels and managers that come and go leave no file, no thread and no process behind. The only test of its program: it counts what the process has.
 
-use par_process::{ProcessPool, Shutdown};
+use par_process::manager::Manager;
+use par_process::{Pipe, Process, ProcessPool, Queue, Receiver, Shutdown};
 use std::time::{Duration, Instant};
 
 #[par_process::task]
@@ -34,18 +35,50 @@ fn round(how: Shutdown) {
     pool.shutdown(how, None);
 }
 
+/// Channels and a manager, whose other sides are killed in their middle.
+fn channels() {
+    let (receiver, sender) = Pipe::one_way().expect("a pipe");
+    let queue = Queue::new(1).expect("memory");
+    let manager = Manager::start().expect("starts");
+    let lock = manager.lock().expect("made");
+    let other = Process::of_fn(
+        (receiver, queue.clone(), lock.clone()),
+        |(receiver, queue, lock): (Receiver, Queue<u8>, _)| {
+            let lock: par_process::manager::Lock = lock;
+            let _guard = lock.lock().expect("the manager lives");
+            receiver.recv::<u8>().expect("comes");
+            while queue.put(1).is_ok() {}
+        },
+    );
+    let other = other.start().expect("starts");
+    sender.send(1u8).expect("sent");
+    queue.get().expect("comes");
+    assert!(lock.is_locked().expect("the manager lives"));
+    other.kill().expect("signals");
+    other.join().expect("ends");
+    drop(lock.lock().expect("it is free again"));
+    assert!(sender.send(vec![0u8; 1 << 20]).is_err());
+}
+
 #[test]
 fn nothing_is_left() {
     // What is made once, such as clocks, is there after the first round.
     round(Shutdown::Drain);
+    channels();
+    par_process::active_children();
     let (files, threads) = (count("/proc/self/fd"), count("/proc/self/task"));
     for how in [Shutdown::Drain, Shutdown::CancelPending, Shutdown::Kill] {
         for _ in 0..5 {
             round(how);
         }
+        channels();
     }
     let end = Instant::now() + Duration::from_secs(20);
-    let now = || (count("/proc/self/fd"), count("/proc/self/task"), children());
+    let now = || {
+        // Forgets those that have ended.
+        par_process::active_children();
+        (count("/proc/self/fd"), count("/proc/self/task"), children())
+    };
     while now() != (files, threads, 0) {
         assert!(
             Instant::now() < end,

@@ -79,6 +79,14 @@ const UNSAFE: &[(&str, &str)] = &[
         "an entry in the list of initialisers, and the environment before there are threads",
     ),
     (
+        "crates/par-process/src/channel/queue/lock.rs",
+        "robust mutexes in shared memory",
+    ),
+    (
+        "crates/par-process/src/channel/queue/region.rs",
+        "maps the memory of a queue, and copies items in and out",
+    ),
+    (
         "crates/par-process/src/page.rs",
         "maps the page of memory that a pool and a worker share",
     ),

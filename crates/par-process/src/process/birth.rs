@@ -25,6 +25,8 @@ pub(super) struct Birth {
     pub(super) parent_name: String,
     pub(super) parent_pid: u32,
     pub(super) work: Initializer,
+    /// How many open files its input names; they follow.
+    pub(super) files: usize,
 }
 
 /// The child's answer: `Err` says why it cannot be this child.

@@ -1,10 +1,12 @@
 //! What can be said of a process before it starts.
 
 use super::{Process, start};
+use crate::channel::transit;
 use par_core::engine::Initializer;
 use par_core::wire::WireError;
 use par_core::{Data, StartError, Task};
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -42,6 +44,8 @@ pub trait Run: Data {
 #[derive(Debug)]
 pub struct ProcessBuilder {
     pub(super) work: Result<Initializer, WireError>,
+    /// The open files that the input of the work names.
+    pub(super) files: Vec<OwnedFd>,
     /// What default names begin with.
     pub(super) kind: &'static str,
     pub(super) name: Option<String>,
@@ -54,11 +58,11 @@ pub struct ProcessBuilder {
 
 impl ProcessBuilder {
     pub(super) fn of_task<T: Task>(input: &T::Input) -> Self {
-        Self::of_work(Initializer::of_task::<T>(input), "Process")
+        Self::of_work(|| Initializer::of_task::<T>(input), "Process")
     }
 
     pub(super) fn of_fn<I: Data>(input: &I, function: fn(I)) -> Self {
-        Self::of_work(Initializer::of_fn(function, input), "Process")
+        Self::of_work(|| Initializer::of_fn(function, input), "Process")
     }
 
     pub(super) fn of<R: Run>(value: &R) -> Self {
@@ -66,12 +70,14 @@ impl ProcessBuilder {
         // Without its path and without its parameters.
         let path = path.split('<').next().unwrap_or(path);
         let kind = path.rsplit("::").next().unwrap_or(path);
-        Self::of_work(Initializer::of_fn::<R>(R::run, value), kind)
+        Self::of_work(|| Initializer::of_fn::<R>(R::run, value), kind)
     }
 
-    fn of_work(work: Result<Initializer, WireError>, kind: &'static str) -> Self {
+    fn of_work(work: impl FnOnce() -> Result<Initializer, WireError>, kind: &'static str) -> Self {
+        let (work, files) = transit::lend(work);
         ProcessBuilder {
             work,
+            files,
             kind,
             name: None,
             daemon: None,

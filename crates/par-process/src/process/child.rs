@@ -1,12 +1,15 @@
 //! A process, seen from inside: the role that the copy of the program runs, and what it knows of itself and its parent.
 
 use super::birth::{BIRTH, Birth, CRY, Cry, LONGEST_BIRTH};
+use crate::channel::transit;
+use crate::files::receive_some;
 use crate::protocol::Image;
+use par_core::engine::Initializer;
 use par_core::wire;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::thread;
@@ -96,14 +99,14 @@ pub fn parent_process() -> Option<&'static ParentProcess> {
 pub(crate) fn main() -> i32 {
     // A parent that cannot be followed so is followed by the socket alone.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let work = match enter() {
-        Ok(work) => work,
+    let (work, files) = match enter() {
+        Ok(entered) => entered,
         Err(text) => {
             eprintln!("par-process: this copy of the program is a child process, and cannot be one: {text}");
             return 1;
         }
     };
-    match work.run() {
+    match transit::with(files, || work.run()) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("process {}: {error}", current_process().name());
@@ -112,8 +115,8 @@ pub(crate) fn main() -> i32 {
     }
 }
 
-/// Hears who this process is and what it is to do.
-fn enter() -> Result<par_core::engine::Initializer, String> {
+/// Hears who this process is and what it is to do, with the open files that this names.
+fn enter() -> Result<(Initializer, Vec<OwnedFd>), String> {
     let text = |error: io::Error| error.to_string();
     // The control socket arrives as standard input; tasks that read theirs get the end of file.
     let control = io::stdin().as_fd().try_clone_to_owned().map_err(text)?;
@@ -126,19 +129,24 @@ fn enter() -> Result<par_core::engine::Initializer, String> {
     if kind != Some(BIRTH) {
         return Err("its standard input is not the socket of a parent".to_owned());
     }
-    let cry = adopt(&payload);
+    let cry = adopt(&payload).and_then(|(work, files)| match files {
+        0 => Ok((work, Vec::new())),
+        files => receive_some(&control, files)
+            .map(|files| (work, files))
+            .map_err(|error| format!("the files of its input: {error}")),
+    });
     let answer = cry.as_ref().map(|_| ()).map_err(Clone::clone);
     let bytes = wire::to_bytes::<Cry>(&answer).map_err(|error| error.to_string())?;
     wire::write_frame(&mut control, CRY, &bytes).map_err(|error| error.to_string())?;
-    let work = cry?;
+    let entered = cry?;
     thread::Builder::new()
         .name("par-process parent".to_owned())
         .spawn(move || follow(control))
         .map_err(text)?;
-    Ok(work)
+    Ok(entered)
 }
 
-fn adopt(payload: &[u8]) -> Result<par_core::engine::Initializer, String> {
+fn adopt(payload: &[u8]) -> Result<(Initializer, usize), String> {
     let birth: Birth = wire::from_bytes(payload).map_err(|error| format!("its birth: {error}"))?;
     let own = Image::own().map_err(|error| format!("which program it runs: {error}"))?;
     if own != birth.image {
@@ -157,7 +165,7 @@ fn adopt(payload: &[u8]) -> Result<par_core::engine::Initializer, String> {
         pid: birth.parent_pid,
     };
     match SELF.set((me, Some(parent))) {
-        Ok(()) => Ok(birth.work),
+        Ok(()) => Ok((birth.work, birth.files)),
         Err(_) => Err("something asked for the current process before it was known".to_owned()),
     }
 }

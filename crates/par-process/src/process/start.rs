@@ -5,12 +5,13 @@ use super::builder::ProcessBuilder;
 use super::child::current_process;
 use super::{Inner, Process, State, family};
 use crate::before_main::CHILD;
+use crate::files::send_some;
 use crate::protocol::Image;
 use crate::{role, sentinel};
 use par_core::{StartError, wire};
 use parking_lot::Mutex;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -53,6 +54,7 @@ pub(super) fn start(builder: ProcessBuilder) -> Result<Process, StartError> {
         parent_name: me.name().to_owned(),
         parent_pid: me.pid(),
         work,
+        files: builder.files.len(),
     };
     let payload = wire::to_bytes(&birth).map_err(|error| option("input", error.to_string()))?;
     let (control, theirs) = UnixStream::pair().map_err(refused)?;
@@ -74,7 +76,7 @@ pub(super) fn start(builder: ProcessBuilder) -> Result<Process, StartError> {
         command.stderr(stderr);
     }
     let mut child = spawn(command).map_err(refused)?;
-    match introduce(&control, &payload).and_then(|()| sentinel::of(&child)) {
+    match introduce(&control, &payload, &builder.files).and_then(|()| sentinel::of(&child)) {
         Ok(sentinel) => {
             let process = Process {
                 inner: Arc::new(Inner {
@@ -105,10 +107,14 @@ pub(super) fn start(builder: ProcessBuilder) -> Result<Process, StartError> {
 }
 
 /// Tells the child who it is, and hears whether it can be that.
-fn introduce(mut control: &UnixStream, birth: &[u8]) -> io::Result<()> {
+fn introduce(mut control: &UnixStream, birth: &[u8], files: &[OwnedFd]) -> io::Result<()> {
     control.set_write_timeout(Some(FIRST_WORD))?;
     control.set_read_timeout(Some(FIRST_WORD))?;
     wire::write_frame(&mut control, BIRTH, birth).map_err(io::Error::other)?;
+    if !files.is_empty() {
+        let files: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
+        send_some(control, &files)?;
+    }
     let mut payload = Vec::new();
     let kind = wire::read_frame(&mut control, LONGEST_CRY, &mut payload).map_err(io::Error::other)?;
     let cry = match kind {
