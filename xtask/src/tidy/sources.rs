@@ -55,6 +55,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "a task writes into the sockets of its worker, to which it has no right",
     ),
     (
+        "crates/par-process/tests/second_reading.rs",
+        "tasks that write into the sockets of their worker, or fork it",
+    ),
+    (
         "crates/par-sync/src/pool.rs",
         "promises that borrowed work has ended when its job is done",
     ),

@@ -27,7 +27,7 @@ const SHORTEST: u64 = 1024;
 
 /// The engine of [`ProcessPool`](crate::ProcessPool).
 pub struct ProcessEngine {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     /// The pool's own thread; taken by the shutdown.
     thread: Mutex<Option<JoinHandle<()>>>,
 }

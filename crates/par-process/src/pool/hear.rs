@@ -119,7 +119,6 @@ impl Hub {
             state.since = Instant::now();
             Ok::<(), crate::protocol::Bad>(())
         });
-        read.unwrap_or(Ok(())).map_err(text)?;
         let now = Instant::now();
         let count = found.len();
         for (mut claim, took, ended) in found {
@@ -133,7 +132,8 @@ impl Hub {
             }
         }
         self.queue.ended(count);
-        Ok(())
+        // What was readable counts, whatever came after it.
+        read.unwrap_or(Ok(())).map_err(text)
     }
 
     fn blocked(&self, index: usize, life: u64, threads: u64) {

@@ -17,6 +17,8 @@ mod queue;
 mod seat;
 mod shutdown;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use engine::ProcessEngine;
 
@@ -30,6 +32,7 @@ use queue::{Queue, Taken};
 use seat::Seat;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Everything that the threads of a pool share.
 pub(crate) struct Hub {
@@ -58,6 +61,10 @@ struct Health {
     restarted: u32,
     /// Seats whose worker is to be started.
     vacant: Vec<usize>,
+    /// No worker is started before that: the system has just refused one.
+    not_before: Option<Instant>,
+    /// How long the last wait for that was.
+    pause: Duration,
     failed: Option<StartError>,
     /// No worker is started any more.
     ending: bool,

@@ -8,6 +8,7 @@ use par_core::share::{AnyShare, Recorder};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::sync::{Arc, Weak};
@@ -62,6 +63,8 @@ pub(super) struct State {
 /// A worker process.
 pub(super) struct Link {
     pub(super) child: Child,
+    /// Readable once the process has ended. Without one, where files are short, the end of its socket says so.
+    pub(super) sentinel: Option<Arc<OwnedFd>>,
     pub(super) work: Arc<UnixStream>,
     pub(super) control: UnixStream,
     pub(super) page: Page,

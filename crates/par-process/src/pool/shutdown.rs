@@ -96,7 +96,9 @@ impl Hub {
             loop {
                 match (&*link.work).read(&mut rest) {
                     Ok(0) => break,
-                    Ok(_) => continue,
+                    // Not even where it never stops.
+                    Ok(_) if Instant::now() < until => continue,
+                    Ok(_) => break,
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                     Err(_) => break,
                 }

@@ -1,8 +1,8 @@
 //! The pool's own thread: starts workers, replaces those that died, and reads when nobody else does.
 
-use super::Hub;
 use super::queue::Taken;
 use super::seat::{Left, Link};
+use super::{Health, Hub};
 use crate::before_main::WORKER;
 use crate::files::send_files;
 use crate::page::Page;
@@ -17,41 +17,72 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the pool waits before it tries again to start a worker that the system refused, at first and at most.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+
+impl Health {
+    /// Whether a worker is to be started now.
+    fn is_due(&self) -> bool {
+        !self.vacant.is_empty() && !self.ending && self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+}
 
 impl Hub {
     /// The life of the pool's own thread.
     pub(super) fn supervise(&self) {
         loop {
-            self.fill_seats();
+            let again = self.fill_seats();
             if self.health.lock().over {
                 return;
             }
-            self.pump.stay_away();
+            self.pump.stay_away(again);
             let has_work = || {
                 let health = self.health.lock();
-                health.over || (!health.vacant.is_empty() && !health.ending) || self.pump.is_wanted()
+                health.over || health.is_due() || self.pump.is_wanted()
             };
-            if !has_work() {
-                let mut role = self.pump.role.lock();
-                self.turn(&mut role, None, has_work);
+            if has_work() {
+                continue;
+            }
+            #[cfg(test)]
+            if let Some(call) = self.pump.before_role.lock().take() {
+                call();
+            }
+            // Whoever has it now may keep it for long (rule 4 of the pump).
+            if let Some(mut role) = self.pump.role.try_lock() {
+                let left = again.map(|at| at.saturating_duration_since(Instant::now()));
+                self.turn(&mut role, left, has_work);
             }
         }
     }
 
-    /// Starts the workers that are missing.
-    fn fill_seats(&self) {
+    /// Starts the workers that are missing; returns when to try again where the system refused one.
+    fn fill_seats(&self) -> Option<Instant> {
         loop {
             let index = {
                 let mut health = self.health.lock();
                 if health.ending {
                     health.vacant.clear();
                 }
-                match health.vacant.pop() {
-                    Some(index) => index,
-                    None => return,
+                if !health.is_due() {
+                    return health.not_before.filter(|_| !health.vacant.is_empty());
                 }
+                health.vacant.pop()?
             };
-            if let Err(source) = self.start_worker(index) {
+            let started = self.start_worker(index);
+            {
+                let mut health = self.health.lock();
+                if started.is_ok() {
+                    (health.not_before, health.pause) = (None, Duration::ZERO);
+                } else {
+                    // Files or processes are short, maybe for a moment: to try again at once would only use the budget up.
+                    health.pause = (health.pause * 2).clamp(SHORT_PAUSE, LONG_PAUSE);
+                    health.not_before = Some(Instant::now() + health.pause);
+                }
+            }
+            if let Err(source) = started {
                 let error = StartError::Io {
                     what: format!("cannot start worker {index}"),
                     source,
@@ -84,6 +115,7 @@ impl Hub {
             .process_group(0)
             .spawn()?;
         let mut link = Link {
+            sentinel: crate::sentinel::of(&child).ok().map(Arc::new),
             child,
             work: Arc::new(work),
             control,
@@ -103,6 +135,9 @@ impl Hub {
             // An initialiser's input is bytes, and everything else numbers: that encodes.
             let _ = wire::append_frame(out, down::SETUP, |out| wire::encode(&setup, out));
         });
+        drop(state);
+        // Whoever reads does not know it yet.
+        self.pump.kick();
         Ok(())
     }
 
