@@ -1,10 +1,12 @@
 //! What only a pool of processes can be told.
 
+use par_core::StartError;
+
 /// Options of [`ProcessPool`](crate::ProcessPool), beside those that every pool has.
 ///
 /// ```
 /// use par_process::{Options, ProcessPool};
-/// let options = Options { longest: 1 << 20, ..Options::default() };
+/// let options = Options { longest: 1 << 20, tasks_per_worker: Some(1000), ..Options::default() };
 /// let pool = ProcessPool::builder().workers(1).options(options).build()?;
 /// # Ok::<(), par_process::StartError>(())
 /// ```
@@ -13,10 +15,52 @@ pub struct Options {
     /// The longest encoded input or output of one request, in bytes; 1 GiB. What is longer fails with
     /// [`TaskError::Codec`](crate::TaskError::Codec). At least 1024.
     pub longest: u64,
+    /// How many tasks a worker is given before another takes its place, items of a map each; at least 1. `None`, which is the default, is no limit.
+    /// Only what its own tasks wait for comes on top. The replacement does not count as a restart.
+    #[doc(alias = "maxtasksperchild")]
+    #[doc(alias = "max_tasks_per_child")]
+    pub tasks_per_worker: Option<u64>,
+    /// The most memory of its own (anonymous pages, without files and what it shares) that a worker may use, in bytes; `None` is no limit.
+    /// Linux only.
+    ///
+    /// A worker that is found above it after a task is replaced, and nothing is lost. One that is found above twice of it while a task
+    /// runs, by a look about every millisecond, is killed: that task ends as [`TaskError::Lost`](crate::TaskError::Lost), which says so. Neither
+    /// counts as a restart. What takes more between two looks than the system has is beyond this; see `address_space`.
+    pub memory: Option<u64>,
+    /// The most address space that a worker may have, in bytes (`RLIMIT_AS`), counted with everything that it maps, its stacks
+    /// and its program too; `None` is no limit. An allocation beyond it fails on the spot, which in most Rust code ends the worker by an abort.
+    pub address_space: Option<u64>,
 }
+
+/// The shortest value of `longest`.
+const SHORTEST: u64 = 1024;
 
 impl Default for Options {
     fn default() -> Self {
-        Options { longest: 1 << 30 }
+        Options {
+            longest: 1 << 30,
+            tasks_per_worker: None,
+            memory: None,
+            address_space: None,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let bad = |option, reason| Err(StartError::Option { option, reason });
+        if self.longest < SHORTEST {
+            return bad(
+                "longest",
+                format!("at least {SHORTEST} bytes, got {}", self.longest),
+            );
+        }
+        if self.tasks_per_worker == Some(0) {
+            return bad("tasks_per_worker", "at least 1 task, got 0".to_owned());
+        }
+        if self.memory == Some(0) {
+            return bad("memory", "at least 1 byte, got 0".to_owned());
+        }
+        Ok(())
     }
 }

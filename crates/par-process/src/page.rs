@@ -21,6 +21,8 @@ const SIZE: usize = 32 << 10;
 pub(crate) const KEPT: usize = SIZE - size_of::<Words>();
 /// Bits of a request's number; the rest is the generation.
 const NUMBER_BITS: u32 = 40;
+/// A worker ends itself because its memory is over its limit.
+pub(crate) const OVER_MEMORY: u64 = 1;
 /// The highest number of a request.
 pub(crate) const NUMBERS: u64 = (1 << NUMBER_BITS) - 1;
 /// Generations count in this many bits.
@@ -31,6 +33,8 @@ pub(crate) const GENERATIONS: u64 = u64::MAX >> NUMBER_BITS;
 struct Words {
     begun: Line,
     idle: Line,
+    /// Why the worker ends itself.
+    verdict: Line,
     /// How many bytes of replies follow.
     kept: Line,
 }
@@ -115,6 +119,16 @@ impl Page {
     /// In the pool: tells how many workers have nothing to do.
     pub(crate) fn set_idle(&self, workers: u64) {
         self.words().idle.0.store(workers, Ordering::Relaxed);
+    }
+
+    /// In the worker: says why it ends itself.
+    pub(crate) fn set_verdict(&self, verdict: u64) {
+        self.words().verdict.0.store(verdict, Ordering::Release);
+    }
+
+    /// In the pool, after the worker's death: why it ended itself; 0 where it did not.
+    pub(crate) fn verdict(&self) -> u64 {
+        self.words().verdict.0.load(Ordering::Acquire)
     }
 
     /// In the worker: how many workers have nothing to do.

@@ -43,6 +43,8 @@ pub(crate) mod up {
     pub(crate) const SHARE: u8 = 23;
     /// A shared value that was sent is gone.
     pub(crate) const EVICT: u8 = 24;
+    /// The worker has grown too large, and begins nothing more.
+    pub(crate) const WORN: u8 = 25;
 }
 
 /// What frames and the fields in them take beside payloads, in bytes, at most.
@@ -93,6 +95,10 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     /// The longest input or output of one request, in bytes.
     pub(crate) longest: u64,
+    /// The most memory of its own that the worker may use, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// The most address space that it may have, in bytes.
+    pub(crate) address_space: Option<u64>,
     /// Run before the first request.
     pub(crate) initializer: Option<Initializer>,
 }

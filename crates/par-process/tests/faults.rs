@@ -168,7 +168,10 @@ fn a_hundred_mebibytes_cross_both_ways() {
 
 #[test]
 fn what_is_longer_than_allowed_is_refused_and_nothing_else_suffers() {
-    let options = Options { longest: 10_000 };
+    let options = Options {
+        longest: 10_000,
+        ..Options::default()
+    };
     let pool = ProcessPool::builder()
         .workers(1)
         .options(options)
@@ -281,14 +284,36 @@ fn refuse(_x: u32) -> Result<(), String> {
 #[test]
 fn what_a_pool_cannot_start_with_is_named() {
     let text = |result: Result<ProcessPool, StartError>| result.expect_err("it cannot start").to_string();
+    let with = |options: Options| text(ProcessPool::builder().options(options).build());
     assert_eq!(text(ProcessPool::new(0)), "a pool needs at least 1 worker, got 0");
     assert_eq!(
         text(ProcessPool::builder().queue(0).build()),
         "bad option queue: at least 1 job must fit, got 0"
     );
     assert_eq!(
-        text(ProcessPool::builder().options(Options { longest: 3 }).build()),
+        with(Options {
+            longest: 3,
+            ..Options::default()
+        }),
         "bad option longest: at least 1024 bytes, got 3"
+    );
+    assert_eq!(
+        with(Options {
+            tasks_per_worker: Some(0),
+            ..Options::default()
+        }),
+        "bad option tasks_per_worker: at least 1 task, got 0"
+    );
+    assert_eq!(
+        with(Options {
+            memory: Some(0),
+            ..Options::default()
+        }),
+        "bad option memory: at least 1 byte, got 0"
+    );
+    assert_eq!(
+        text(ProcessPool::new(1 << 20)),
+        "bad option workers: at most 65536, got 1048576"
     );
     let failed = text(ProcessPool::builder().workers(1).initializer::<refuse>(0).build());
     assert!(

@@ -32,21 +32,29 @@ impl Hub {
         let seat = &self.seats[index];
         let mut taken = Vec::new();
         loop {
-            let (mut pen, life, room) = {
+            let (mut pen, life, room, left, spent) = {
                 let mut state = seat.state.lock();
+                if state.is_through() {
+                    drop(state);
+                    return self.let_go(index);
+                }
                 let room = state.room(ahead);
                 if room == 0 {
                     return;
                 }
                 match state.pen.take() {
-                    Some(pen) => (pen, state.life, room),
+                    Some(pen) => (pen, state.life, room, state.left_to_give(), state.is_spent()),
                     None => {
                         state.wanted = true;
                         return;
                     }
                 }
             };
-            self.queue.take(index, room, &mut taken);
+            let place = (index, self.seats.wanted(), self.seats.len());
+            self.queue.take(place, room, spent, &mut taken);
+            if !spent && self.tasks_per_worker < u64::MAX {
+                self.put_back(self.beyond(left, &mut taken));
+            }
             let got = !taken.is_empty();
             let refused = self.encode(index, &mut pen, &mut taken);
             let mut stale = Vec::new();
@@ -86,6 +94,28 @@ impl Hub {
                 return;
             }
         }
+    }
+
+    /// Takes out of `taken` what is beyond so many parts.
+    fn beyond(&self, left: u64, taken: &mut Vec<Taken>) -> Vec<Taken> {
+        let mut left = usize::try_from(left).unwrap_or(usize::MAX);
+        let mut beyond = Vec::new();
+        for mut one in std::mem::take(taken) {
+            if left == 0 {
+                beyond.push(one);
+                continue;
+            }
+            if let Some(rest) = one.claim.split_off(left) {
+                self.queue.held(1);
+                beyond.push(Taken {
+                    claim: rest,
+                    nested: one.nested,
+                });
+            }
+            left -= one.claim.range().len();
+            taken.push(one);
+        }
+        beyond
     }
 
     /// Encodes what was taken into the pen's batch, and leaves in `taken` what is in it; what does not fit any more goes back to

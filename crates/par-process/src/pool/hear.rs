@@ -57,6 +57,13 @@ impl Hub {
                 });
                 self.living(index, life, |state| state.foreign.insert(id, value));
             }
+            up::WORN => {
+                let back = self.living(index, life, |state| {
+                    state.worn = true;
+                    state.recall()
+                });
+                self.give_back(back.unwrap_or_default());
+            }
             up::EVICT => {
                 let id: ShareId = wire::from_bytes(payload).map_err(text)?;
                 self.evict(id);
@@ -90,11 +97,9 @@ impl Hub {
         let why = failed.to_string();
         let first = {
             let mut health = self.health.lock();
-            let first = !health.started;
-            if first {
-                health.failed.get_or_insert(failed);
-            }
-            first
+            // Whoever waits for workers is told, also where a pool grows.
+            health.failed.get_or_insert(failed);
+            !health.started
         };
         self.health_changed.notify_all();
         // Once the pool has started, this is one more death.
@@ -160,7 +165,7 @@ impl Hub {
         if self.queue.prefer(job.id()) {
             return;
         }
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let back = {
                 let mut state = seat.state.lock();
                 let begun = state.begun();

@@ -180,7 +180,7 @@ impl Hub {
             };
             while let Some(role) = &mut role
                 && !job.is_done()
-                && !self.health.lock().over
+                && self.health.lock().over.is_none()
             {
                 let left = until.map(|at| at.saturating_duration_since(Instant::now()));
                 if left.is_some_and(|left| left.is_zero()) {
@@ -331,14 +331,14 @@ impl Hub {
         let mut waiting = Vec::new();
         for (index, seat) in self.seats.iter().enumerate() {
             let state = seat.state.lock();
-            if state.ready && state.flight.is_empty() {
+            if state.ready && state.flight.is_empty() && !state.is_spent() {
                 idle += 1;
             } else if state.flight.len() > 1 && state.flight.len() > state.begun() {
                 waiting.push((index, state.since));
             }
         }
         let free = if self.queue.is_empty() { idle } else { 0 };
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             if let Some(link) = &seat.state.lock().link {
                 link.page.set_idle(free);
             }

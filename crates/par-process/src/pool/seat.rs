@@ -44,6 +44,13 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) next: u64,
     out: Out,
+    /// Parts that it was given, and the most that it may be given.
+    given: u64,
+    most: u64,
+    /// It has grown too large, by its own word.
+    pub(super) worn: bool,
+    /// There are to be fewer workers, without this one.
+    pub(super) surplus: bool,
     /// Threads of the worker that wait inside tasks.
     pub(super) blocked: usize,
     /// How long a request takes, in nanoseconds, about.
@@ -117,6 +124,10 @@ impl Seat {
                 generation: 0,
                 next: 1,
                 out: Out::default(),
+                given: 0,
+                most: 0,
+                worn: false,
+                surplus: false,
                 blocked: 0,
                 mean: None,
                 since: Instant::now(),
@@ -131,7 +142,8 @@ impl Seat {
 
 impl State {
     /// A worker sits down.
-    pub(super) fn occupy(&mut self, link: Link) {
+    pub(super) fn occupy(&mut self, link: Link, most: u64) {
+        (self.given, self.most, self.worn) = (0, most, false);
         self.life += 1;
         self.link = Some(link);
         self.pen = Some(Box::default());
@@ -164,12 +176,49 @@ impl State {
             return 0;
         }
         let places = 1 + self.blocked;
+        let spent = self.is_spent();
+        if spent && self.blocked == 0 {
+            return 0;
+        }
         let ahead = match self.mean {
-            _ if !ahead => 0.0,
+            _ if !ahead || spent => 0.0,
             None => 1.0,
             Some(mean) => (AHEAD_NS / mean.max(1.0)).clamp(1.0, MOST_AHEAD),
         };
         (places + ahead as usize).saturating_sub(self.flight.len())
+    }
+
+    /// Whether the worker is to leave, and gets only what its own tasks wait for.
+    pub(super) fn is_spent(&self) -> bool {
+        self.surplus || self.worn || self.given >= self.most
+    }
+
+    /// How many parts the worker may still be given.
+    pub(super) fn left_to_give(&self) -> u64 {
+        self.most.saturating_sub(self.given)
+    }
+
+    /// Whether the worker is to leave, and has nothing to do.
+    pub(super) fn is_through(&self) -> bool {
+        self.ready && self.is_spent() && self.flight.is_empty() && !self.is_clogged()
+    }
+
+    /// Why the worker leaves.
+    pub(super) fn leaves(&self, memory: Option<u64>) -> Option<String> {
+        if self.surplus {
+            return Some("the pool was made smaller".to_owned());
+        }
+        if let (true, Some(memory)) = (self.worn, memory) {
+            return Some(format!(
+                "after a task its memory was over the limit of {memory} bytes (option memory)"
+            ));
+        }
+        self.is_spent().then(|| {
+            format!(
+                "it has run {} task(s), its number (option tasks_per_worker)",
+                self.given
+            )
+        })
     }
 
     /// Notes how long a request took.
@@ -199,7 +248,12 @@ impl State {
         let begun = link.page.recall();
         self.generation = (self.generation + 1) & GENERATIONS;
         let at = self.flight.partition_point(|flight| flight.number <= begun);
-        self.flight.drain(at..).map(|flight| flight.taken).collect()
+        let back: Vec<Taken> = self.flight.drain(at..).map(|flight| flight.taken).collect();
+        self.given -= back
+            .iter()
+            .map(|taken| taken.claim.range().len() as u64)
+            .sum::<u64>();
+        back
     }
 
     /// Removes the request of that number from the flight.
@@ -222,6 +276,7 @@ impl State {
         let frame = pen.batch.finish(self.generation, self.next);
         self.out.bytes.extend_from_slice(frame);
         for taken in claims {
+            self.given += taken.claim.range().len() as u64;
             let number = self.next;
             self.next = (self.next + 1) & NUMBERS;
             self.flight.push_back(Flight { number, taken });

@@ -1,17 +1,13 @@
 //! The end of a pool.
 
 use super::Hub;
-use super::supervisor::end;
+use super::leave::{GRACE, see_off};
 use crate::protocol::down;
 use par_core::engine::{Refused, Shutdown, ShutdownReport};
 use par_core::{Claimant, TaskError, wire};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long workers that have nothing to do may take to end: destructors of worker-local state may run.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long the deaths of killed workers may take to be noticed.
 const BURIED: Duration = Duration::from_secs(5);
 
@@ -59,7 +55,7 @@ impl Hub {
         }
         let mut running = Vec::new();
         let mut back = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             back.extend(state.recall());
             running.extend(
@@ -76,12 +72,12 @@ impl Hub {
         }
     }
 
-    /// Ends the workers, which have nothing to do or are dead. The pool's own thread has ended.
+    /// In the pool's own thread: ends the workers, which have nothing to do or are dead.
     pub(super) fn end_workers(&self, until: Option<Instant>) {
         let grace = Instant::now() + GRACE;
         let until = until.map_or(grace, |until| until.min(grace));
         let mut links = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             state.send(|out| {
                 // Infallible: there is no payload.
@@ -90,31 +86,9 @@ impl Hub {
             links.extend(state.link.take());
             state.vacate();
         }
-        for mut link in links {
-            // Whatever they still say, nobody is interested; the end of the socket is what counts.
-            let mut rest = [0; 1024];
-            loop {
-                match (&*link.work).read(&mut rest) {
-                    Ok(0) => break,
-                    // Not even where it never stops.
-                    Ok(_) if Instant::now() < until => continue,
-                    Ok(_) => break,
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
-                }
-                let left = until.saturating_duration_since(Instant::now());
-                let Ok(timeout) = Timespec::try_from(left) else {
-                    break;
-                };
-                let mut files = [PollFd::new(&link.work, PollFlags::IN)];
-                match poll(&mut files, Some(&timeout)) {
-                    Ok(0) => break,
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(_) => break,
-                }
-            }
-            // Nobody asks any more how it ended.
-            let _ = end(&mut link.child);
+        for link in links {
+            see_off(link, until);
         }
+        self.wait_for_leaving();
     }
 }

@@ -35,13 +35,14 @@ impl Hub {
     pub(super) fn supervise(&self) {
         loop {
             let again = self.fill_seats();
-            if self.health.lock().over {
-                return;
+            let over = self.health.lock().over;
+            if let Some(until) = over {
+                return self.end_workers(until);
             }
             self.pump.stay_away(again);
             let has_work = || {
                 let health = self.health.lock();
-                health.over || health.is_due() || self.pump.is_wanted()
+                health.over.is_some() || health.is_due() || self.pump.is_wanted()
             };
             if has_work() {
                 continue;
@@ -69,7 +70,13 @@ impl Hub {
                 if !health.is_due() {
                     return health.not_before.filter(|_| !health.vacant.is_empty());
                 }
-                health.vacant.pop()?
+                match health.vacant.pop()? {
+                    // It is not wanted any more.
+                    index if index >= self.seats.wanted() => continue,
+                    // It was asked for twice.
+                    index if self.seats[index].state.lock().link.is_some() => continue,
+                    index => index,
+                }
             };
             let started = self.start_worker(index);
             {
@@ -107,6 +114,7 @@ impl Hub {
         let (page, file) = Page::create()?;
         let setup = Setup {
             index,
+            workers: self.seats.wanted(),
             ..self.setup.clone()
         };
         let child = role::command(WORKER)?
@@ -130,7 +138,9 @@ impl Hub {
             return Err(error);
         }
         let mut state = self.seats[index].state.lock();
-        state.occupy(link);
+        state.occupy(link, self.tasks_per_worker);
+        // Whoever wants fewer workers from now on finds it.
+        state.surplus = index >= self.seats.wanted();
         state.send(|out| {
             // An initialiser's input is bytes, and everything else numbers: that encodes.
             let _ = wire::append_frame(out, down::SETUP, |out| wire::encode(&setup, out));
@@ -143,13 +153,18 @@ impl Hub {
 
     /// The worker that sat there in that life is gone, or of no use any more.
     pub(super) fn worker_gone(&self, index: usize, life: u64, why: &str) {
-        let (pid, status, kept) = {
+        let (pid, status, kept, verdict) = {
             let mut state = self.seats[index].state.lock();
             let same = state.life == life;
             let Some(link) = state.link.as_mut().filter(|_| same) else {
                 return;
             };
-            (link.child.id(), end(&mut link.child), link.page.kept())
+            (
+                link.child.id(),
+                end(&mut link.child),
+                link.page.kept(),
+                link.page.verdict(),
+            )
         };
         // What it had ended and not sent. Bytes that make no sense are the end of it.
         let _ = self.replies(index, life, &kept);
@@ -164,7 +179,12 @@ impl Hub {
             let mut state = self.seats[index].state.lock();
             (state.begun(), state.vacate())
         };
-        let reason = match (killed, status) {
+        let killed = killed.map(str::to_owned).or_else(|| {
+            let limit = self.setup.memory?;
+            (verdict == crate::page::OVER_MEMORY)
+                .then(|| format!("its memory was over twice the limit of {limit} bytes (option memory)"))
+        });
+        let reason = match (&killed, status) {
             (Some(killed), _) => format!("worker {index} (process {pid}) was killed: {killed}"),
             (None, Ok(status)) if why == ENDED => format!("worker {index} (process {pid}) {}", how(status)),
             (None, _) => format!("worker {index} (process {pid}) is gone: {why}"),
@@ -203,9 +223,14 @@ impl Hub {
         self.feed_all();
     }
 
-    /// Asks for another worker in that seat.
-    fn replace(&self, index: usize) {
-        self.health.lock().vacant.push(index);
+    /// Asks for another worker in that seat, if it is wanted.
+    pub(super) fn replace(&self, index: usize) {
+        {
+            let mut health = self.health.lock();
+            if index < self.seats.wanted() && !health.vacant.contains(&index) {
+                health.vacant.push(index);
+            }
+        }
         self.health_changed.notify_all();
         self.pump.call_own();
     }
@@ -242,7 +267,7 @@ impl Hub {
 
     /// Kills all workers. What becomes of their requests is dealt with when their sockets close.
     pub(super) fn kill_all(&self, why: &'static str) {
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             if let Some(link) = &mut state.link {
                 // One that has ended already is as good.

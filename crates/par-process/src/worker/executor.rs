@@ -38,6 +38,8 @@ struct State {
     /// Replies since the last were sent.
     gathered: usize,
     stopping: bool,
+    /// This worker has grown too large, and begins nothing but what its tasks wait for.
+    worn: bool,
 }
 
 /// What the first thread does before it runs tasks.
@@ -49,6 +51,11 @@ struct First {
 impl State {
     fn has_place(&self) -> bool {
         self.running.len() <= self.blocked
+    }
+
+    /// Whether a request may begin.
+    fn may_begin(&self) -> bool {
+        self.has_place() && (!self.worn || self.blocked > 0)
     }
 
     /// Whether somebody should read: for a place that is free, or for those that wait for answers.
@@ -70,6 +77,13 @@ impl Executors {
                 flag.raise();
             }
         }
+    }
+
+    /// Asks `question` while a task runs, which does not end meanwhile; false where none does.
+    pub(super) fn while_running(&self, question: impl FnOnce() -> bool) -> bool {
+        let state = self.state.lock();
+        // One that waits for others runs no code.
+        state.running.len() > state.blocked && question()
     }
 
     pub(super) fn all_ended(&self) -> bool {
@@ -139,7 +153,7 @@ impl Worker {
         let mut reply = Vec::new();
         let mut now = state.lock();
         while !now.stopping {
-            if now.has_place()
+            if now.may_begin()
                 && let Some(request) = now.requests.pop_front()
             {
                 if self.outbox.page().begin(request.generation, request.number) {
@@ -181,12 +195,17 @@ impl Worker {
         let Executors { state, changed } = &self.executors;
         let flag = Arc::new(CancelFlag::new(None));
         now.running.push((request.job, Arc::clone(&flag)));
+        if self.gauge.is_some() {
+            self.tick();
+        }
         if now.wants_reader() {
             self.call_reader(&mut now);
         }
         drop(now);
         let full = self.run(request, &flag, reply);
+        let worn = self.is_worn();
         now = state.lock();
+        now.worn |= worn;
         if let Some(at) = now.running.iter().position(|(_, held)| Arc::ptr_eq(held, &flag)) {
             now.running.swap_remove(at);
         }

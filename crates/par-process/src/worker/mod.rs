@@ -9,6 +9,7 @@
 
 mod executor;
 mod inbox;
+mod memory;
 mod nested;
 mod outbox;
 
@@ -17,6 +18,7 @@ use crate::protocol::{Hello, Image, Setup, down, up};
 use crate::{die, receive_files};
 use executor::Executors;
 use inbox::Inbox;
+use memory::Gauge;
 use nested::Nested;
 use outbox::Outbox;
 use par_core::engine::Engine;
@@ -45,6 +47,8 @@ pub(crate) struct Worker {
     longest: u64,
     outbox: Outbox,
     executors: Executors,
+    /// Where its memory is limited.
+    gauge: Option<Gauge>,
     nested: Arc<Nested>,
     /// Held by the executor that reads.
     inbox: Mutex<Inbox>,
@@ -119,6 +123,10 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         say(Hello::Refused(refused.clone()))?;
         return Err(refused);
     }
+    if let Some(most) = setup.address_space {
+        limit_address_space(most).map_err(text("its address space cannot be limited"))?;
+    }
+    let gauge = Gauge::new(setup.memory).map_err(text("its memory cannot be looked at"))?;
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| format!("a way to wake it: {error}"))?;
     let worker = Arc::new_cyclic(|me: &Weak<Worker>| Worker {
@@ -127,6 +135,7 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         longest: setup.longest,
         outbox,
         executors: Executors::default(),
+        gauge,
         nested: Nested::new(Weak::clone(me)),
         inbox: Mutex::new(inbox),
         wake,
@@ -144,6 +153,14 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         // The pool was told, and ends it.
         Err(_) => Ok(None),
     }
+}
+
+fn limit_address_space(most: u64) -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::As);
+    // Not beyond what this process was given.
+    limit.current = Some(limit.maximum.map_or(most, |maximum| maximum.min(most)));
+    Ok(setrlimit(Resource::As, limit)?)
 }
 
 /// The socket to the pool arrives as standard input, and brings the control socket and the page. Tasks that read their
@@ -193,6 +210,7 @@ fn watch(worker: &Worker, mut control: UnixStream) -> i32 {
         }
         if worker.ticking.load(Ordering::Acquire) {
             worker.outbox.flush();
+            worker.weigh();
             worker.offer_some(usize::try_from(worker.outbox.page().idle()).unwrap_or(usize::MAX));
             worker.rest();
         }
@@ -202,7 +220,11 @@ fn watch(worker: &Worker, mut control: UnixStream) -> i32 {
 impl Worker {
     /// Stops ticking if nothing waits.
     fn rest(&self) {
-        let waits = || !self.outbox.is_empty() || self.nested.has_local();
+        let waits = || {
+            !self.outbox.is_empty()
+                || self.nested.has_local()
+                || (self.gauge.is_some() && self.executors.while_running(|| true))
+        };
         if !waits() {
             self.ticking.store(false, Ordering::SeqCst);
             // Somebody may have come in between, and found it ticking.
