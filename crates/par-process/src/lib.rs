@@ -95,6 +95,7 @@
 mod before_main;
 mod exec;
 mod files;
+mod interrupt;
 mod options;
 mod page;
 mod pool;
@@ -105,7 +106,8 @@ mod sentinel;
 mod worker;
 
 pub use exec::{exec, run};
-pub use options::Options;
+pub use interrupt::{Interrupt, on_interrupt};
+pub use options::{Options, Output};
 pub use par_core;
 pub use par_core::*;
 pub use pool::ProcessEngine;

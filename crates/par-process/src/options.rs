@@ -30,6 +30,21 @@ pub struct Options {
     /// The most address space that a worker may have, in bytes (`RLIMIT_AS`), counted with everything that it maps, its stacks
     /// and its program too; `None` is no limit. An allocation beyond it fails on the spot, which in most Rust code ends the worker by an abort.
     pub address_space: Option<u64>,
+    /// Where the standard output of workers goes; through the pool, by lines.
+    pub output: Output,
+}
+
+/// Where the standard output of workers goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// Through the pool to the standard output of this program, in whole lines: those of two workers do not mix, however long
+    /// they are (up to a mebibyte) and in however many pieces they are printed. A line may come out shortly after the outcome of its task; all have come out
+    /// when the pool has been shut down, also those of workers that died.
+    #[default]
+    Lines,
+    /// To what is the standard output of this program, directly: a terminal is one to the workers too, and what two of them print at
+    /// the same time may mix.
+    Inherit,
 }
 
 /// The shortest value of `longest`.
@@ -42,6 +57,7 @@ impl Default for Options {
             tasks_per_worker: None,
             memory: None,
             address_space: None,
+            output: Output::default(),
         }
     }
 }

@@ -47,6 +47,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "an entry in the list of initialisers, and the environment before there are threads",
     ),
     (
+        "crates/par-process/src/interrupt.rs",
+        "installs a signal handler, which only writes to an event",
+    ),
+    (
         "crates/par-process/src/page.rs",
         "maps the page of memory that a pool and a worker share",
     ),

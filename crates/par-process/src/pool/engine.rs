@@ -6,7 +6,7 @@ use super::queue::Queue;
 use super::seats::Seats;
 use super::{Health, Hub};
 use crate::protocol::{Image, Setup};
-use crate::{NAME, Options};
+use crate::{NAME, Options, Output};
 use par_core::engine::{
     Capabilities, Common, Elastic, Engine, Info, Kill, Launch, Placement, Refused, Room, SameProgram,
     Shutdown, ShutdownReport,
@@ -59,6 +59,10 @@ impl ProcessEngine {
             initializer: common.initializer,
         };
         let pump = Pump::new().map_err(refused("cannot make an event"))?;
+        let output = match options.output {
+            Output::Lines => Some(super::output::Output::new().map_err(refused("cannot make an event"))?),
+            Output::Inherit => None,
+        };
         let hub = Arc::new_cyclic(|me| Hub {
             me: me.clone(),
             setup,
@@ -70,6 +74,7 @@ impl ProcessEngine {
             resizing: Mutex::default(),
             leaving: Mutex::default(),
             pump,
+            output,
             health: Mutex::new(Health {
                 vacant: (0..common.workers).rev().collect(),
                 ..Health::default()
@@ -188,6 +193,8 @@ impl Engine for ProcessEngine {
 
     fn shutdown(&self, how: Shutdown, deadline: Option<Duration>) -> ShutdownReport {
         let Some(own) = self.thread.lock().take() else {
+            // Another thread waits for the end. One who wants it sooner gets it sooner.
+            self.hub.hasten(how);
             return ShutdownReport {
                 ran: self.hub.ran.load(std::sync::atomic::Ordering::Relaxed),
                 ..ShutdownReport::default()

@@ -13,6 +13,7 @@ mod engine;
 mod feed;
 mod hear;
 mod leave;
+mod output;
 mod pump;
 mod queue;
 mod seat;
@@ -25,6 +26,7 @@ mod tests;
 pub use engine::ProcessEngine;
 
 use crate::protocol::Setup;
+use output::Output;
 use par_core::job::Claim;
 use par_core::observe::Observers;
 use par_core::{StartError, TaskError};
@@ -52,6 +54,8 @@ pub(crate) struct Hub {
     /// The threads that see workers off.
     leaving: Mutex<Vec<JoinHandle<Option<()>>>>,
     pump: Pump,
+    /// What workers print, where it goes through the pool.
+    output: Option<Output>,
     health: Mutex<Health>,
     health_changed: Condvar,
     /// Parts that were answered, went with their worker, and were cancelled by the engine.

@@ -117,11 +117,17 @@ impl Hub {
             workers: self.seats.wanted(),
             ..self.setup.clone()
         };
-        let child = role::command(WORKER)?
+        let mut command = role::command(WORKER)?;
+        if let Some(output) = &self.output {
+            command.stdout(output.pipe()?);
+        }
+        let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // What is sent to the group of the pool, such as Ctrl-C, leaves its workers to their pool, which may want to drain.
             .process_group(0)
             .spawn()?;
+        // It holds the other end of the pipe, which would never come to its end.
+        drop(command);
         let mut link = Link {
             sentinel: crate::sentinel::of(&child).ok().map(Arc::new),
             child,
