@@ -12,12 +12,15 @@ use std::os::unix::net::UnixStream;
 /// The byte that carries the files.
 const CARRIER: [u8; 1] = *b"F";
 
-/// Sends two files, before anything else.
-pub(crate) fn send_files(socket: &UnixStream, files: [BorrowedFd<'_>; 2]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// The most files that are sent.
+const MOST: usize = 3;
+
+/// Sends files, before anything else.
+pub(crate) fn send_files(socket: &UnixStream, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
-        return Err(io::Error::other("two files do not fit into a message"));
+    if !control.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(io::Error::other("the files do not fit into a message"));
     }
     sendmsg(
         socket,
@@ -28,9 +31,9 @@ pub(crate) fn send_files(socket: &UnixStream, files: [BorrowedFd<'_>; 2]) -> io:
     Ok(())
 }
 
-/// Receives the two files; they are not inherited by what this process starts.
-pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+/// Receives files, at least `N`, and what comes beside them; they are not inherited by what this process starts.
+pub(crate) fn receive_files<const N: usize>(socket: &UnixStream) -> io::Result<([OwnedFd; N], Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut carrier = [0];
     let got = recvmsg(
@@ -42,7 +45,7 @@ pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
     if got.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let files: Vec<OwnedFd> = control
+    let mut files: Vec<OwnedFd> = control
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(files) => Some(files),
@@ -50,9 +53,16 @@ pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
         })
         .flatten()
         .collect();
+    let more = files.split_off(N.min(files.len()));
     files
         .try_into()
         .ok()
         .filter(|_| carrier == CARRIER)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "two files were expected first"))
+        .map(|files| (files, more))
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{N} files were expected first"),
+            )
+        })
 }

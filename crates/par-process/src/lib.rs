@@ -92,6 +92,7 @@
 //! | `BrokenProcessPool` | [`TaskError::Lost`] for what was lost; the pool goes on |
 #![deny(unsafe_code)]
 
+mod arena;
 mod before_main;
 mod exec;
 mod files;

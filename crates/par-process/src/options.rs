@@ -30,6 +30,9 @@ pub struct Options {
     /// The most address space that a worker may have, in bytes (`RLIMIT_AS`), counted with everything that it maps, its stacks
     /// and its program too; `None` is no limit. An allocation beyond it fails on the spot, which in most Rust code ends the worker by an abort.
     pub address_space: Option<u64>,
+    /// Memory for large inputs and outputs on their way, in bytes for each direction and worker; 64 MiB. Encoded values of a
+    /// request of 256 KiB and more cross there and not by the socket, as long as there is room; memory is taken as it is used, and used again. 0 is none.
+    pub shared: u64,
     /// Where the standard output of workers goes; through the pool, by lines.
     pub output: Output,
 }
@@ -57,6 +60,7 @@ impl Default for Options {
             tasks_per_worker: None,
             memory: None,
             address_space: None,
+            shared: 64 << 20,
             output: Output::default(),
         }
     }

@@ -43,6 +43,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "the engine of the laws promises that borrowed work has ended when its job is done",
     ),
     (
+        "crates/par-process/src/arena.rs",
+        "maps the memory through which large values go between a pool and a worker",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),

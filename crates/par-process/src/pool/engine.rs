@@ -67,6 +67,7 @@ impl ProcessEngine {
             me: me.clone(),
             setup,
             restarts: common.restarts,
+            shared: options.shared,
             tasks_per_worker: options.tasks_per_worker.unwrap_or(u64::MAX),
             observers: Observers::default(),
             queue: Queue::new(common.queue),

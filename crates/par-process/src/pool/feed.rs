@@ -3,12 +3,15 @@
 use super::Hub;
 use super::queue::Taken;
 use super::seat::Pen;
+use crate::arena::LARGE;
 use crate::protocol::check_length;
 use par_core::{ShareId, TaskError, wire};
 use std::sync::Arc;
 
 /// Bytes of one batch, about: more than that is encoded later.
 const BATCH: usize = 512 << 10;
+/// The most memory that stays with a pen for the next input.
+const WARM: usize = 16 << 20;
 /// The most calls that a worker remembers.
 const CALLS: usize = 1024;
 
@@ -126,11 +129,12 @@ impl Hub {
         pen: &mut Pen,
         taken: &mut Vec<Taken>,
     ) -> Vec<(par_core::job::Claim, TaskError)> {
+        pen.written = 0;
         let mut refused = Vec::new();
         let mut sent = Vec::with_capacity(taken.len());
         let mut later = Vec::new();
         for mut one in taken.drain(..) {
-            if pen.batch.len() >= BATCH {
+            if pen.batch.len() + pen.written >= BATCH {
                 later.push(one);
                 continue;
             }
@@ -166,6 +170,10 @@ impl Hub {
             recorder,
             shares,
             input,
+            arena,
+            inputs,
+            leases,
+            written,
             ..
         } = pen;
         input.clear();
@@ -182,8 +190,22 @@ impl Hub {
                 }
             }
         }
-        batch.run(job.0, call, part, input);
-        if input.capacity() > BATCH {
+        let shared = match arena {
+            Some(arena) if input.len() >= LARGE => inputs.put(arena, input),
+            _ => None,
+        };
+        match shared {
+            Some((place, lease)) => {
+                batch.run_shared(job.0, call, part, place);
+                leases.push(Some(lease));
+                *written += input.len();
+            }
+            None => {
+                batch.run(job.0, call, part, input);
+                leases.push(None);
+            }
+        }
+        if input.capacity() > WARM {
             *input = Vec::new();
         }
         Ok(())

@@ -44,6 +44,8 @@ pub(crate) struct Hub {
     me: Weak<Hub>,
     setup: Setup,
     restarts: u32,
+    /// Bytes for large values in each direction.
+    shared: u64,
     /// Parts that a worker is given before it is replaced.
     tasks_per_worker: u64,
     observers: Observers,

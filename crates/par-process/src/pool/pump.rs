@@ -255,6 +255,8 @@ impl Hub {
         for ((reader, flags), ended) in readers.iter_mut().zip(sockets).zip(ended) {
             if flags.intersects(PollFlags::OUT) {
                 self.lock_seat(reader.seat).write();
+                // There may be room where there was none, for what was taken back while it was on its way.
+                news = true;
             }
             if ended || flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 news = true;
@@ -331,7 +333,7 @@ impl Hub {
         let mut waiting = Vec::new();
         for (index, seat) in self.seats.iter().enumerate() {
             let state = seat.state.lock();
-            if state.ready && state.flight.is_empty() && !state.is_spent() {
+            if state.flight.is_empty() && state.room(false) > 0 {
                 idle += 1;
             } else if state.flight.len() > 1 && state.flight.len() > state.begun() {
                 waiting.push((index, state.since));

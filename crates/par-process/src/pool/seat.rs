@@ -1,5 +1,6 @@
 //! Seats: a worker each, or the place where the next one will be; what it was sent and has not answered.
 
+use crate::arena::{Arena, Place, Ring, Side};
 use crate::page::{GENERATIONS, NUMBERS, Page};
 use crate::protocol::Batch;
 use par_core::ShareId;
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -75,6 +77,8 @@ pub(super) struct Link {
     pub(super) work: Arc<UnixStream>,
     pub(super) control: UnixStream,
     pub(super) page: Page,
+    /// The memory for large values, where there is one.
+    pub(super) arena: Option<Arc<Arena>>,
 }
 
 /// What a worker leaves that is gone.
@@ -88,6 +92,49 @@ pub(super) struct Left {
 pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) taken: Taken,
+    /// The place of its input in the arena.
+    #[allow(dead_code, reason = "held for its destructor")]
+    pub(super) lease: Option<Lease>,
+}
+
+/// A place in the arena, which is given back by dropping this.
+pub(super) struct Lease(Arc<AtomicBool>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The inputs that lie in the arena of a worker.
+#[derive(Default)]
+pub(super) struct Inputs {
+    ring: Ring,
+    /// Those that were written, oldest first: where the ring begins after each, and whether it was given back.
+    out: VecDeque<(u64, Arc<AtomicBool>)>,
+}
+
+impl Inputs {
+    /// Writes an input into the arena, if there is room.
+    pub(super) fn put(&mut self, arena: &Arena, input: &[u8]) -> Option<(Place, Lease)> {
+        if self.ring.is_none() {
+            self.ring = Ring::new(arena.half());
+        }
+        while let Some((release, back)) = self.out.front()
+            && back.load(Ordering::Acquire)
+        {
+            self.ring.free(*release);
+            self.out.pop_front();
+        }
+        let place = self.ring.place(input.len())?;
+        if !arena.put(Side::Down, place, input) {
+            self.ring.undo(place);
+            return None;
+        }
+        let back = Arc::<AtomicBool>::default();
+        self.out.push_back((place.release, Arc::clone(&back)));
+        Some((place, Lease(back)))
+    }
 }
 
 /// What is needed to write to one worker.
@@ -100,6 +147,12 @@ pub(super) struct Pen {
     /// The call of the job that was encoded last: claims of a job come in runs.
     pub(super) last: Option<(JobId, u32)>,
     pub(super) shares: HashSet<ShareId>,
+    pub(super) arena: Option<Arc<Arena>>,
+    pub(super) inputs: Inputs,
+    /// The places of the requests in the batch.
+    pub(super) leases: Vec<Option<Lease>>,
+    /// Bytes of the batch that lie in the arena.
+    pub(super) written: usize,
     /// For the input of one request, and for the encoded call.
     pub(super) input: Vec<u8>,
 }
@@ -248,6 +301,7 @@ impl State {
         let begun = link.page.recall();
         self.generation = (self.generation + 1) & GENERATIONS;
         let at = self.flight.partition_point(|flight| flight.number <= begun);
+        // What lies in the arena for them is given back here.
         let back: Vec<Taken> = self.flight.drain(at..).map(|flight| flight.taken).collect();
         self.given -= back
             .iter()
@@ -275,11 +329,13 @@ impl State {
         }
         let frame = pen.batch.finish(self.generation, self.next);
         self.out.bytes.extend_from_slice(frame);
+        let mut leases = std::mem::take(&mut pen.leases).into_iter();
         for taken in claims {
             self.given += taken.claim.range().len() as u64;
             let number = self.next;
             self.next = (self.next + 1) & NUMBERS;
-            self.flight.push_back(Flight { number, taken });
+            let lease = leases.next().flatten();
+            self.flight.push_back(Flight { number, taken, lease });
         }
         pen.batch.clear();
         self.write();

@@ -3,6 +3,7 @@
 use super::queue::Taken;
 use super::seat::{Left, Link};
 use super::{Health, Hub};
+use crate::arena::Arena;
 use crate::before_main::WORKER;
 use crate::files::send_files;
 use crate::page::Page;
@@ -117,6 +118,10 @@ impl Hub {
             workers: self.seats.wanted(),
             ..self.setup.clone()
         };
+        // Without it, large values go over the socket.
+        let arena = (self.shared > 0)
+            .then(|| Arena::create(self.shared).ok())
+            .flatten();
         let mut command = role::command(WORKER)?;
         if let Some(output) = &self.output {
             command.stdout(output.pipe()?);
@@ -134,10 +139,14 @@ impl Hub {
             work: Arc::new(work),
             control,
             page,
+            arena: arena.map(Arc::new),
         };
-        let sent = send_files(&link.work, [their_control.as_fd(), file.as_fd()])
+        let mut files = vec![their_control.as_fd(), file.as_fd()];
+        files.extend(link.arena.as_deref().map(Arena::file));
+        let sent = send_files(&link.work, &files)
             .and_then(|()| link.work.set_nonblocking(true))
             .and_then(|()| link.control.set_nonblocking(true));
+        drop(files);
         if let Err(error) = sent {
             // What matters is why it could not be reached.
             let _ = end(&mut link.child);

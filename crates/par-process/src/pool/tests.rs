@@ -42,7 +42,12 @@ fn workers_are_replaced_while_somebody_reads_for_long() {
 
 #[test]
 fn a_request_that_the_socket_takes_in_pieces_is_sent_to_its_end() {
-    let pool = ProcessPool::new(1).expect("starts");
+    let options = crate::Options {
+        shared: 0,
+        ..crate::Options::default()
+    };
+    let builder = ProcessPool::builder().workers(1);
+    let pool = builder.options(options).build().expect("starts");
     let (cut, pieces) = channel::<()>();
     let (reached, at_polling) = channel();
     // The pool's own thread has looked for what waits for sockets, and does not wait for them yet.
@@ -62,4 +67,36 @@ fn a_request_that_the_socket_takes_in_pieces_is_sent_to_its_end() {
     // Nobody waits for the outcome in a way that makes it read.
     told.recv_timeout(PATIENCE).expect("the rest is sent");
     assert_eq!(sum.wait(), Ok(8 << 20));
+}
+
+/// Memory that the values of the first worker have taken so far, in bytes.
+fn taken(pool: &ProcessPool) -> u64 {
+    let state = pool.engine().hub.seats[0].state.lock();
+    let arena = state.link.as_ref().and_then(|link| link.arena.as_ref());
+    let stat = rustix::fs::fstat(arena.expect("memory for values").file()).expect("a file");
+    u64::try_from(stat.st_blocks).expect("a number") * 512
+}
+
+#[test]
+fn large_values_take_memory_once() {
+    const MANY: usize = 3 << 20;
+    let pool = ProcessPool::new(1).expect("starts");
+    let turn = |first: u8| {
+        let reversed = pool.submit_fn(vec![first; MANY], |mut bytes: Vec<u8>| {
+            bytes.push(7);
+            bytes.reverse();
+            bytes
+        });
+        let bytes = reversed
+            .and_then(|reversed| reversed.wait())
+            .expect("they come back");
+        assert_eq!((bytes.len(), bytes[0], bytes[MANY]), (MANY + 1, 7, first));
+    };
+    assert_eq!(taken(&pool), 0);
+    (0..20).for_each(turn);
+    let once = taken(&pool);
+    // An input and an output, each in whole mebibytes.
+    assert!((6 << 20..=9 << 20).contains(&once), "{once}");
+    (20..40).for_each(turn);
+    assert_eq!(taken(&pool), once);
 }

@@ -2,6 +2,7 @@
 
 use super::Worker;
 use super::inbox::{Heard, Request};
+use crate::arena::LARGE;
 use crate::protocol::{Hello, check_length, put_error, up};
 use par_core::engine::{Engine, Initializer};
 use par_core::{CancelFlag, TaskError, Token, enter_worker, push_token, wire};
@@ -15,6 +16,8 @@ use std::time::Instant;
 
 /// Stack of a thread that runs tasks: as much as a program's first thread usually has.
 const STACK: usize = 8 << 20;
+/// The most memory that stays with a thread for the next reply.
+const WARM: usize = 16 << 20;
 /// Replies that are gathered while there is more to run.
 const GATHER: usize = 64;
 
@@ -135,7 +138,9 @@ impl Worker {
     fn initialize(&self, First { initializer, tell }: First) -> bool {
         let ready = initializer.map_or(Ok(()), |initializer| initializer.run());
         let hello = match &ready {
-            Ok(()) => Hello::Ready,
+            Ok(()) => Hello::Ready {
+                arena: self.arena.is_some(),
+            },
             Err(error) => Hello::Initializer(error.clone()),
         };
         let go = ready.is_ok();
@@ -257,7 +262,14 @@ impl Worker {
             Ok(prepared) => {
                 let _token = push_token(Token::Flag(Arc::clone(flag)));
                 // Code of users runs outside of tasks as well, while inputs are decoded.
-                par_core::catch(|| prepared.run(request.part, request.input(), reply))
+                par_core::catch(|| match request.input(self.arena.as_deref()) {
+                    Some(input) => {
+                        prepared.run(request.part, input, reply);
+                        Ok(())
+                    }
+                    None => Err(TaskError::Codec("input: it lies nowhere".to_owned())),
+                })
+                .and_then(|run| run)
             }
             Err(error) => Err(error.clone()),
         };
@@ -269,8 +281,14 @@ impl Worker {
             put_error(reply, error);
         }
         let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let full = self.outbox.reply(request.number, took, ended.is_err(), reply);
-        if reply.capacity() > 1 << 20 {
+        let shared = match &self.arena {
+            Some(arena) if reply.len() >= LARGE => {
+                self.outbox.reply_shared(request.number, took, arena, reply)
+            }
+            _ => None,
+        };
+        let full = shared.unwrap_or_else(|| self.outbox.reply(request.number, took, ended.is_err(), reply));
+        if reply.capacity() > WARM {
             *reply = Vec::new();
         }
         full

@@ -13,6 +13,7 @@ mod memory;
 mod nested;
 mod outbox;
 
+use crate::arena::Arena;
 use crate::page::Page;
 use crate::protocol::{Hello, Image, Setup, down, up};
 use crate::{die, receive_files};
@@ -47,6 +48,8 @@ pub(crate) struct Worker {
     longest: u64,
     outbox: Outbox,
     executors: Executors,
+    /// The memory for large values, where there is one.
+    arena: Option<Arc<Arena>>,
     /// Where its memory is limited.
     gauge: Option<Gauge>,
     nested: Arc<Nested>,
@@ -92,7 +95,7 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
-    let (work, control, page) =
+    let (work, control, page, arena) =
         take_files().map_err(text("its standard input is not the socket of a pool"))?;
     let reader = work.try_clone().map_err(text("the socket of its pool"))?;
     let mut inbox = Inbox::new(reader);
@@ -126,6 +129,8 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
     if let Some(most) = setup.address_space {
         limit_address_space(most).map_err(text("its address space cannot be limited"))?;
     }
+    // Without it, large values go over the socket.
+    let arena = arena.and_then(|file| Arena::open(file).ok()).map(Arc::new);
     let gauge = Gauge::new(setup.memory).map_err(text("its memory cannot be looked at"))?;
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| format!("a way to wake it: {error}"))?;
@@ -136,6 +141,7 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         outbox,
         executors: Executors::default(),
         gauge,
+        arena,
         nested: Nested::new(Weak::clone(me)),
         inbox: Mutex::new(inbox),
         wake,
@@ -165,11 +171,11 @@ fn limit_address_space(most: u64) -> io::Result<()> {
 
 /// The socket to the pool arrives as standard input, and brings the control socket and the page. Tasks that read their
 /// standard input get the end of file.
-fn take_files() -> io::Result<(UnixStream, UnixStream, OwnedFd)> {
+fn take_files() -> io::Result<(UnixStream, UnixStream, OwnedFd, Option<OwnedFd>)> {
     let work = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    let [control, page] = receive_files(&work)?;
-    Ok((work, UnixStream::from(control), page))
+    let ([control, page], more) = receive_files(&work)?;
+    Ok((work, UnixStream::from(control), page, more.into_iter().next()))
 }
 
 /// The first thread (rule 2). Returns the exit code.
