@@ -513,3 +513,34 @@ fn what_workers_print_comes_out() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "from a worker\n");
 }
+
+/// Kills its worker one time in fifty.
+#[par_process::task]
+fn kill_sometimes(x: u64) -> u64 {
+    if x % 50 == 13 {
+        // As from outside: nothing is told, nothing is flushed.
+        let _ = kill_process(rustix::process::getpid(), Signal::KILL);
+    }
+    x + 1
+}
+
+#[test]
+fn ten_thousand_tasks_of_which_one_in_fifty_kills_its_worker() {
+    let pool = ProcessPool::builder()
+        .workers(2)
+        .restarts(1000)
+        .build()
+        .expect("starts");
+    let plan = pool.with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)));
+    let outcomes = plan.map_outcomes::<kill_sometimes>(0..10_000).expect("a plan");
+    let mut lost = 0;
+    for (x, outcome) in (0..).zip(outcomes) {
+        match outcome {
+            Ok(next) => assert_eq!(next, x + 1),
+            Err(TaskError::Lost { .. }) if x % 50 == 13 => lost += 1,
+            Err(other) => panic!("item {x}: {other}"),
+        }
+    }
+    assert_eq!(lost, 200);
+    assert_eq!(pool.map::<length>([vec![1]]), Ok(vec![1]));
+}

@@ -21,6 +21,9 @@ use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// How long a worker may take to begin something when it has nothing else to do, where the deadline of that passes.
+const STUCK: Duration = Duration::from_millis(100);
+
 /// The engine of [`ProcessPool`](crate::ProcessPool).
 pub struct ProcessEngine {
     pub(super) hub: Arc<Hub>,
@@ -118,6 +121,8 @@ impl Hub {
                 .recall()
                 .into_iter()
                 .partition(|taken| taken.claim.job().id() == id);
+            // Its deadline is over, and a worker with nothing else to do has not begun it: stopped, or worse.
+            let stuck = kill && !own.is_empty() && state.flight.is_empty() && state.since.elapsed() >= STUCK;
             gone.extend(own.into_iter().map(|taken| taken.claim));
             let runs = state.flight.iter().any(mine);
             if let (true, Some(link)) = (runs, &mut state.link) {
@@ -128,6 +133,11 @@ impl Hub {
                     let _ = link.child.kill();
                     state.killed.get_or_insert("its task was ended by force");
                 }
+            }
+            if stuck && let Some(link) = &mut state.link {
+                // One that has ended already is as good.
+                let _ = link.child.kill();
+                state.killed.get_or_insert("it did not begin what it was sent");
             }
             others_back.extend(others);
         }

@@ -14,6 +14,8 @@ mod feed;
 mod hear;
 mod leave;
 mod output;
+#[cfg(test)]
+mod points;
 mod pump;
 mod queue;
 mod seat;

@@ -3,6 +3,7 @@
 use super::Worker;
 use super::inbox::{Heard, Request};
 use crate::arena::LARGE;
+use crate::failpoint::reach;
 use crate::protocol::{Hello, check_length, put_error, up};
 use par_core::engine::{Engine, Initializer};
 use par_core::{CancelFlag, TaskError, Token, enter_worker, push_token, wire};
@@ -161,6 +162,7 @@ impl Worker {
             if now.may_begin()
                 && let Some(request) = now.requests.pop_front()
             {
+                reach("received");
                 if self.outbox.page().begin(request.generation, request.number) {
                     now = self.run_for(now, &request, &mut reply);
                 }
@@ -207,6 +209,7 @@ impl Worker {
             self.call_reader(&mut now);
         }
         drop(now);
+        reach("begun");
         let full = self.run(request, &flag, reply);
         let worn = self.is_worn();
         now = state.lock();
@@ -280,6 +283,7 @@ impl Worker {
             reply.clear();
             put_error(reply, error);
         }
+        reach("ran");
         let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let shared = match &self.arena {
             Some(arena) if reply.len() >= LARGE => {
@@ -288,6 +292,7 @@ impl Worker {
             _ => None,
         };
         let full = shared.unwrap_or_else(|| self.outbox.reply(request.number, took, ended.is_err(), reply));
+        reach("kept");
         if reply.capacity() > WARM {
             *reply = Vec::new();
         }

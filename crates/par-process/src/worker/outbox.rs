@@ -164,6 +164,7 @@ impl Outbox {
         }
         gathered.close();
         let Gathered { socket, bytes, .. } = &mut *gathered;
+        crate::failpoint::reach("sending");
         // A pool that is gone is noticed by those who read.
         let _ = socket.write_all(bytes);
         bytes.clear();
