@@ -61,8 +61,10 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// A new one with halves of so many bytes.
     pub(crate) fn create(half: u64) -> io::Result<Self> {
-        let half = half.next_multiple_of(PIECE);
-        let whole = half.checked_mul(2).ok_or(io::ErrorKind::OutOfMemory)?;
+        let half = half.checked_next_multiple_of(PIECE);
+        let (half, whole) = half
+            .and_then(|half| Some((half, half.checked_mul(2)?)))
+            .ok_or(io::ErrorKind::OutOfMemory)?;
         let file = rustix::fs::memfd_create(
             "par-process-values",
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
@@ -272,6 +274,7 @@ mod tests {
     fn more_than_any_memory_is_refused() {
         assert!(Arena::create(1 << 60).is_err());
         assert!(Arena::create(u64::MAX - PIECE).is_err());
+        assert!(Arena::create(u64::MAX).is_err());
     }
 
     proptest! {

@@ -42,7 +42,8 @@ pub struct Options {
 pub enum Output {
     /// Through the pool to the standard output of this program, in whole lines: those of two workers do not mix, however long
     /// they are (up to a mebibyte) and in however many pieces they are printed. A line may come out shortly after the outcome of its task; all have come out
-    /// when the pool has been shut down, also those of workers that died.
+    /// when the pool has been shut down, also those of workers that died. After that, nobody reads what a process prints that a
+    /// worker has left behind.
     #[default]
     Lines,
     /// To what is the standard output of this program, directly: a terminal is one to the workers too, and what two of them print at
