@@ -32,6 +32,7 @@ fn interrupted(first: Shutdown, millis: u64) -> i32 {
     let interrupt = on_interrupt(&pool, first).expect("nobody else does");
     assert!(on_interrupt(&pool, first).is_err(), "one at a time");
     let tasks = [millis, millis + 1].map(|millis| pool.submit::<announce>(millis).expect("open"));
+    println!("submitted");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while interrupt.count() == 0 {
@@ -108,6 +109,14 @@ impl Program {
         line.trim_end().to_owned()
     }
 
+    /// Waits until both tasks are submitted and one has begun; what that one said.
+    fn began(&mut self) -> String {
+        let lines = [self.line(), self.line()];
+        assert!(lines.iter().any(|line| line == "submitted"), "{lines:?}");
+        let began = lines.into_iter().find(|line| line.starts_with("began "));
+        began.expect("the first of them has begun")
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -140,7 +149,7 @@ impl Drop for Program {
 #[test]
 fn the_first_lets_everything_be_run_that_was_submitted() {
     let mut program = Program::start("test-drains");
-    assert!(program.line().starts_with("began "));
+    program.began();
     program.interrupt();
     let mut lines: Vec<String> = (0..6).map(|_| program.line()).collect();
     lines.retain(|line| !line.starts_with("began ") && line != "interrupted");
@@ -151,7 +160,7 @@ fn the_first_lets_everything_be_run_that_was_submitted() {
 #[test]
 fn the_first_cancels_what_has_not_begun_where_that_is_wanted() {
     let mut program = Program::start("test-cancels");
-    assert!(program.line().starts_with("began "));
+    program.began();
     program.interrupt();
     assert_eq!(program.line(), "interrupted");
     let lines: Vec<String> = (0..4).map(|_| program.line()).collect();
@@ -162,7 +171,7 @@ fn the_first_cancels_what_has_not_begun_where_that_is_wanted() {
 #[test]
 fn the_second_kills_what_runs() {
     let mut program = Program::start("test-long");
-    let began = program.line();
+    let began = program.began();
     let worker = began.strip_prefix("began ").and_then(|pid| pid.parse().ok());
     let worker = Pid::from_raw(worker.expect("a number")).expect("not 0");
     program.interrupt();
