@@ -126,6 +126,7 @@ impl<O: 'static> Handle<O> {
 
     /// Calls `call` once the task has ended, on the thread that ends it; at once if it has.
     #[doc(alias = "add_done_callback")]
+    #[doc(alias = "error_callback")]
     pub fn on_done(&self, call: impl FnOnce() + Send + 'static) {
         self.job.core.completion.on_done(Box::new(call));
     }

@@ -17,6 +17,7 @@ use crate::error::TaskError;
 use crate::kernel::Kernel;
 use crate::log::{self, Lines};
 use crate::observe::{Event, Level, Observers};
+use crate::panics;
 use crate::plan::{Claimant, Plan, Schedule};
 use crate::remote::{Call, Part};
 use crate::run_async::Sleepers;
@@ -587,9 +588,12 @@ impl Claim {
     /// it can be sent again.
     ///
     /// # Errors
-    /// [`TaskError::Codec`] if an input does not serialise; end the claim with it.
+    /// [`TaskError::Codec`] if an input does not serialise, [`TaskError::Panicked`] if its `Serialize` panics; end the claim with it.
     pub fn encode(&self, out: &mut Vec<u8>, shares: &mut Recorder) -> Result<Part, TaskError> {
-        shares.record(|| self.job().body.encode(self.range.clone(), out))
+        // Code of users, run by whichever thread feeds a worker: its panic belongs to the task, not to that thread.
+        shares
+            .record(|| panics::catch(|| self.job().body.encode(self.range.clone(), out)))
+            .and_then(|part| part)
     }
 
     /// Notes that the parts go to `worker`, and counts the attempt. An engine that does not choose the worker gives `None`.

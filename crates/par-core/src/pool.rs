@@ -224,6 +224,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     ///
     /// # Errors
     /// [`TaskError::Rejected`] if the pool is shut down, [`TaskError::Broken`] if it is past its restart budget.
+    #[doc(alias = "apply")]
     #[doc(alias = "apply_async")]
     pub fn submit<T: Task>(&self, input: T::Input) -> Result<Handle<T::Output>, TaskError> {
         self.start_single(OfTask::<T>::new(), input, Room::Wait)

@@ -217,9 +217,14 @@ pub(crate) fn next_outcome<O: Data>(reply: &mut &[u8]) -> Option<Result<O, TaskE
     let (&tag, rest) = reply.split_first()?;
     *reply = rest;
     Some(match tag {
-        // The user's own code for that may panic, on a thread that has others to serve.
-        OK => panics::catch(|| wire::decode(reply))
-            .and_then(|decoded| decoded.map_err(|e| TaskError::Codec(format!("output: {e}")))),
+        OK => match panics::catch(|| wire::decode(reply)) {
+            Ok(decoded) => decoded.map_err(|e| TaskError::Codec(format!("output: {e}"))),
+            // Code of users again. Where the next outcome begins is not known.
+            Err(panic) => {
+                *reply = &[];
+                Err(panic)
+            }
+        },
         FAILED => Err(decode_error(reply)),
         other => Err(TaskError::Codec(format!("reply: unknown outcome {other}"))),
     })

@@ -14,6 +14,16 @@ fn step(x: u64) -> u64 {
     x.wrapping_mul(6_364_136_223_846_793_005).rotate_left(17)
 }
 
+#[par_process::task]
+fn array(x: u64) -> Vec<f64> {
+    vec![x as f64; 1 << 20]
+}
+
+#[par_process::task]
+fn total(values: Vec<f64>) -> f64 {
+    values[0]
+}
+
 par_process::role!("bench-echo", echo);
 
 /// Sends back every 64 bytes.
@@ -30,21 +40,51 @@ fn echo() -> i32 {
 const ITEMS: u64 = 100_000;
 const TRIPS: u32 = 2_000;
 
-/// Runs `Pool.map` of CPython for each line of its input, `chunk`, and prints the seconds it took.
+/// Measures CPython's multiprocessing: for each line of its input, it prints the seconds that it took.
 const PYTHON: &str = r"
 import sys, time
-from multiprocessing import Pool
+from multiprocessing import get_context
+try:
+    import numpy
+except ImportError:
+    numpy = None
 def step(x):
     x = (x * 6364136223846793005) & 0xffffffffffffffff
     return ((x << 17) | (x >> 47)) & 0xffffffffffffffff
+def array(x):
+    return numpy.full(1 << 20, float(x))
+def total(values):
+    return float(values[0])
+def timed(run):
+    start = time.perf_counter()
+    run()
+    print(time.perf_counter() - start, flush=True)
+def applies(pool):
+    for x in range(2000):
+        pool.apply(step, (x,))
+def start():
+    with get_context('fork').Pool(4) as pool:
+        pool.apply(step, (1,))
 if __name__ == '__main__':
-    with Pool(int(sys.argv[1])) as pool:
+    with get_context('fork').Pool(int(sys.argv[1])) as pool, get_context('fork').Pool(1) as one:
         pool.map(step, range(1000))
+        one.apply(step, (1,))
         print('ready', flush=True)
         for line in sys.stdin:
-            start = time.perf_counter()
-            pool.map(step, range(100000), chunksize=int(line))
-            print(time.perf_counter() - start, flush=True)
+            what, number = line.split()
+            if what == 'map':
+                timed(lambda: pool.map(step, range(100000), chunksize=int(number)))
+            elif what == 'apply':
+                timed(lambda: applies(one))
+            elif what == 'start':
+                timed(start)
+            elif numpy is None:
+                print('none', flush=True)
+            elif what == 'arrays':
+                timed(lambda: [values[0] for values in pool.imap(array, range(int(number)))])
+            elif what == 'inputs':
+                values = numpy.full(1 << 20, 1.0)
+                timed(lambda: list(pool.imap(total, (values for _ in range(int(number))))))
 ";
 
 struct Python {
@@ -72,8 +112,8 @@ impl Python {
         (line == "ready\n").then_some(Python { child, lines })
     }
 
-    fn seconds(&mut self, chunk: usize) -> Option<f64> {
-        writeln!(self.child.stdin.as_mut()?, "{chunk}").ok()?;
+    fn seconds(&mut self, what: &str, number: usize) -> Option<f64> {
+        writeln!(self.child.stdin.as_mut()?, "{what} {number}").ok()?;
         let mut line = String::new();
         self.lines.read_line(&mut line).ok()?;
         line.trim().parse().ok()
@@ -145,25 +185,74 @@ fn main() {
     if python.is_none() {
         println!("no python3 here: nothing to compare maps with");
     }
-    for chunk in [1, 256] {
-        let plan = pool.with_plan(Plan::default().chunk(ChunkPlan::Fixed(chunk)));
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..7 {
-            ours.push(timed(|| {
-                plan.map::<step>(0..ITEMS).expect("a map");
-            }));
-            theirs.extend(python.as_mut().and_then(|python| python.seconds(chunk)));
+    // Ours and theirs in turns.
+    let mut compare = |what: &str, name: &str, number: usize, rounds: usize, ours: &mut dyn FnMut()| {
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            here.push(timed(&mut *ours));
+            there.extend(python.as_mut().and_then(|python| python.seconds(what, number)));
         }
-        let ours = median(ours);
-        print!("map of {ITEMS} at chunk {chunk}: {ours:.4} s");
-        if theirs.is_empty() {
+        let here = median(here);
+        print!("{name}: {here:.4} s");
+        if there.is_empty() {
             println!();
         } else {
-            let theirs = median(theirs);
+            let there = median(there);
             println!(
-                ", multiprocessing {theirs:.4} s, {:.1} times as fast",
-                theirs / ours
+                ", multiprocessing {there:.4} s, {:.1} times as fast",
+                there / here
             );
         }
+    };
+    for chunk in [1, 256] {
+        let plan = pool.with_plan(Plan::default().chunk(ChunkPlan::Fixed(chunk)));
+        let name = format!("map of {ITEMS} at chunk {chunk}");
+        compare("map", &name, chunk, 7, &mut || {
+            plan.map::<step>(0..ITEMS).expect("a map");
+        });
     }
+    compare("apply", "2000 single calls", 0, 7, &mut || {
+        for x in 0..2000 {
+            one.submit::<step>(x).expect("open").wait().expect("a value");
+        }
+    });
+    let plan = pool.with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)).window(8));
+    compare("arrays", "100 outputs of 8 MiB of f64", 100, 7, &mut || {
+        for (_, values) in plan.map_ordered::<array, _>(0..100).expect("a plan") {
+            assert_eq!(values.expect("an array").len(), 1 << 20);
+        }
+    });
+    let values = vec![1.0; 1 << 20];
+    compare("inputs", "100 inputs of 8 MiB of f64", 100, 7, &mut || {
+        let inputs = (0..100).map(|_| values.clone());
+        for (_, first) in plan.map_ordered::<total, _>(inputs).expect("a plan") {
+            assert_eq!(first, Ok(1.0));
+        }
+    });
+    compare(
+        "start",
+        "a pool of 4 started, used once and ended",
+        0,
+        7,
+        &mut || {
+            let four = ProcessPool::new(4).expect("starts");
+            four.submit::<step>(1).expect("open").wait().expect("a value");
+        },
+    );
+    let idle = ProcessPool::new(1).expect("starts");
+    let pid = idle.submit_fn(0, |_: u8| std::process::id()).expect("open");
+    let pid = pid.wait().expect("a number");
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kib = |what: &str| {
+        let line = rollup.lines().find(|line| line.starts_with(what));
+        line.and_then(|line| line.split_whitespace().nth(1))
+            .unwrap_or("?")
+            .to_owned()
+    };
+    println!(
+        "an idle worker: {} KiB resident, {} KiB in proportion, {} KiB of its own",
+        kib("Rss:"),
+        kib("Pss:"),
+        kib("Private_Dirty:")
+    );
 }

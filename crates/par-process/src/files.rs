@@ -13,20 +13,8 @@ use std::os::unix::net::UnixStream;
 /// The byte that carries the files.
 const CARRIER: [u8; 1] = *b"F";
 
-/// Sends two files, before anything else.
-pub(crate) fn send_files(socket: &UnixStream, files: [BorrowedFd<'_>; 2]) -> io::Result<()> {
-    send_some(socket, &files)
-}
-
-/// Receives the two files; they are not inherited by what this process starts.
-pub(crate) fn receive_files(socket: &UnixStream) -> io::Result<[OwnedFd; 2]> {
-    receive_some(socket, 2)?
-        .try_into()
-        .map_err(|_| io::Error::other("two files were expected"))
-}
-
 /// Sends some files, at most [`MOST_FILES`], with a byte of their own.
-pub(crate) fn send_some(socket: &UnixStream, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send_files(socket: &UnixStream, files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(files)) {
@@ -43,6 +31,27 @@ pub(crate) fn send_some(socket: &UnixStream, files: &[BorrowedFd<'_>]) -> io::Re
 
 /// Receives so many files; they are not inherited by what this process starts.
 pub(crate) fn receive_some(socket: &UnixStream, count: usize) -> io::Result<Vec<OwnedFd>> {
+    let files = receive(socket)?;
+    if files.len() == count {
+        return Ok(files);
+    }
+    let text = format!("{count} file(s) were expected, {} came", files.len());
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+/// Receives files, at least `N`, and what comes beside them.
+pub(crate) fn receive_files<const N: usize>(socket: &UnixStream) -> io::Result<([OwnedFd; N], Vec<OwnedFd>)> {
+    let mut files = receive(socket)?;
+    let more = files.split_off(N.min(files.len()));
+    let files = files.try_into().map_err(|files: Vec<OwnedFd>| {
+        let text = format!("{N} files were expected first, {} came", files.len());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    Ok((files, more))
+}
+
+/// Receives the files that come with one carrier.
+fn receive(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut carrier = [0];
@@ -63,9 +72,9 @@ pub(crate) fn receive_some(socket: &UnixStream, count: usize) -> io::Result<Vec<
         })
         .flatten()
         .collect();
-    if carrier == CARRIER && files.len() == count {
+    if carrier == CARRIER {
         return Ok(files);
     }
-    let text = format!("{count} file(s) were expected, {} came", files.len());
+    let text = "files were expected, and something else came";
     Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }

@@ -48,7 +48,43 @@
 //! ```
 //!
 //! A task that is past its deadline, or whose handle is [killed](Handle::kill), ends by force: its worker is killed and replaced,
-//! which the budget does not count.
+//! which the budget does not count. So is a worker that has nothing else to do and has not begun what it was sent when the deadline
+//! of that passes, such as one that was stopped.
+//!
+//! What becomes of a task, by the point of its life at which its worker is killed, aborts, exits, overflows its stack or runs out of memory
+//! (each is a test):
+//!
+//! | the worker dies | the task |
+//! |---|---|
+//! | before it began the task | runs on another worker |
+//! | while the task runs | `Lost`, or runs again if it is idempotent |
+//! | after the task ended, before the outcome was sent | has its outcome: the pool finds it in memory that both share |
+//! | while the outcome is sent | has its outcome |
+//!
+//! # How workers come and go
+//!
+//! A pool grows and shrinks with [`resize`](Pool::resize). A worker may be replaced after a
+//! [number of tasks](Options::tasks_per_worker), or when it has [grown too large](Options::memory); it finishes what it
+//! runs, what it had not begun goes to others, and nothing counts against the budget.
+//!
+//! ```
+//! use par_process::{Options, ProcessPool};
+//!
+//! let options = Options { tasks_per_worker: Some(2), memory: Some(1 << 30), ..Options::default() };
+//! let pool = ProcessPool::builder().workers(1).options(options).build()?;
+//! let mut pids = pool.map_fn(0..6, |_: u8| std::process::id())?;
+//! pids.dedup();
+//! assert_eq!(pids.len(), 3);
+//! pool.resize(2)?;
+//! assert_eq!(pool.workers(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What crosses, and what comes out
+//!
+//! Inputs and outputs of 256 KiB and more go through memory that the pool and the worker [share](Options::shared), which is used again and again; where there
+//! is no room they go over the socket like all others. What workers print comes out in [whole lines](Output::Lines).
+//! Ctrl-C does not reach workers; [`on_interrupt`] makes the first end the pool in peace and the second kill what still runs.
 //!
 //! # Single processes
 //!
@@ -154,10 +190,15 @@
 //! | `pool.map(f, xs, chunksize=k)` | [`map::<f>`](Pool::map)`(xs)`, with [`ChunkPlan::Fixed`]`(k)` in the [`Plan`] |
 //! | `pool.imap(f, xs)` | [`map_ordered::<f>`](Pool::map_ordered)`(xs)` |
 //! | `pool.imap_unordered(f, xs)` | [`map_unordered::<f>`](Pool::map_unordered)`(xs)` |
+//! | `pool.starmap(f, pairs)` | [`map::<f>`](Pool::map)`(pairs)`: several arguments are a tuple |
+//! | `pool.apply(f, args)` | [`submit::<f>`](Pool::submit)`(args)?.`[`wait`](Handle::wait)`()` |
 //! | `pool.apply_async(f, args)`, `executor.submit` | [`submit::<f>`](Pool::submit)`(args)` |
+//! | `pool.map_async(f, xs)` | [`map_unordered`](Pool::map_unordered) or [`map_ordered`](Pool::map_ordered), read later; or a `submit` an item |
 //! | `AsyncResult.get(timeout)` | [`Handle::wait`], [`Handle::wait_timeout`] |
 //! | `AsyncResult.ready()` | [`Handle::is_done`] |
-//! | `callback=`, `add_done_callback` | [`Handle::on_done`] |
+//! | `callback=`, `error_callback=`, `add_done_callback` | [`Handle::on_done`] |
+//! | `maxtasksperchild=n` | [`Options::tasks_per_worker`] |
+//! | `pool._processes` | [`Pool::workers`], [`resize`](Pool::resize) |
 //! | `as_completed`, `wait` | [`as_completed`], [`wait_any`], [`wait_all`] |
 //! | `pool.close(); pool.join()` | [`shutdown`](Pool::shutdown)`(`[`Shutdown::Drain`]`, None)`, or dropping the pool |
 //! | `pool.terminate()` | [`shutdown`](Pool::shutdown)`(`[`Shutdown::Kill`]`, None)` |
@@ -166,11 +207,13 @@
 //! | `BrokenProcessPool` | [`TaskError::Lost`] for what was lost; the pool goes on |
 #![deny(unsafe_code)]
 
+mod arena;
 mod before_main;
 mod channel;
 mod exec;
 mod failpoint;
 mod files;
+mod interrupt;
 pub mod manager;
 mod options;
 mod page;
@@ -190,7 +233,8 @@ pub use channel::{
     Sender, TaskDoneError, wait,
 };
 pub use exec::{exec, run};
-pub use options::Options;
+pub use interrupt::{Interrupt, on_interrupt};
+pub use options::{Options, Output};
 pub use par_core;
 pub use par_core::*;
 pub use pool::ProcessEngine;

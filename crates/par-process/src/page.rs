@@ -7,13 +7,16 @@
 //! 3. Replies that a worker has not sent are kept here before it begins the next request: its death then loses only what it was at.
 #![allow(unsafe_code)]
 
+use rustix::event::Timespec;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::thread::futex;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Bytes of the mapping.
 const SIZE: usize = 32 << 10;
@@ -21,6 +24,8 @@ const SIZE: usize = 32 << 10;
 pub(crate) const KEPT: usize = SIZE - size_of::<Words>();
 /// Bits of a request's number; the rest is the generation.
 const NUMBER_BITS: u32 = 40;
+/// A worker ends itself because its memory is over its limit.
+pub(crate) const OVER_MEMORY: u64 = 1;
 /// The highest number of a request.
 pub(crate) const NUMBERS: u64 = (1 << NUMBER_BITS) - 1;
 /// Generations count in this many bits.
@@ -31,12 +36,20 @@ pub(crate) const GENERATIONS: u64 = u64::MAX >> NUMBER_BITS;
 struct Words {
     begun: Line,
     idle: Line,
+    /// Why the worker ends itself.
+    verdict: Line,
+    /// The ring of outputs is free up to there, and how often that was said.
+    freed: Line,
+    frees: Word,
     /// How many bytes of replies follow.
     kept: Line,
 }
 
 #[repr(C, align(64))]
 struct Line(AtomicU64);
+
+#[repr(C, align(64))]
+struct Word(AtomicU32);
 
 /// The mapping, in either process.
 pub(crate) struct Page {
@@ -115,6 +128,39 @@ impl Page {
     /// In the pool: tells how many workers have nothing to do.
     pub(crate) fn set_idle(&self, workers: u64) {
         self.words().idle.0.store(workers, Ordering::Relaxed);
+    }
+
+    /// In the pool: outputs before that position of the ring have been read.
+    pub(crate) fn free(&self, release: u64) {
+        let words = self.words();
+        words.freed.0.store(release, Ordering::Release);
+        words.frees.0.fetch_add(1, Ordering::Release);
+        // Nobody may wait for it; then it costs a system call after a large value.
+        let _ = futex::wake(&words.frees.0, futex::Flags::empty(), 1);
+    }
+
+    /// In the worker: up to where outputs have been read, and how often that has been said, for [`wait_freed`](Self::wait_freed).
+    pub(crate) fn freed(&self) -> (u64, u32) {
+        let words = self.words();
+        let times = words.frees.0.load(Ordering::Acquire);
+        (words.freed.0.load(Ordering::Acquire), times)
+    }
+
+    /// In the worker: waits until more is free than when [`freed`](Self::freed) was asked, not longer than `most`.
+    pub(crate) fn wait_freed(&self, times: u32, most: Duration) {
+        let most = Timespec::try_from(most).ok();
+        // Whatever ends it, the caller looks again.
+        let _ = futex::wait(&self.words().frees.0, futex::Flags::empty(), times, most.as_ref());
+    }
+
+    /// In the worker: says why it ends itself.
+    pub(crate) fn set_verdict(&self, verdict: u64) {
+        self.words().verdict.0.store(verdict, Ordering::Release);
+    }
+
+    /// In the pool, after the worker's death: why it ended itself; 0 where it did not.
+    pub(crate) fn verdict(&self) -> u64 {
+        self.words().verdict.0.load(Ordering::Acquire)
     }
 
     /// In the worker: how many workers have nothing to do.

@@ -5,6 +5,7 @@
 //! without a decoder; everything else is encoded by `wire`. Whatever arrives is checked: lengths against the bytes that are
 //! there, numbers against what was asked.
 
+use crate::arena::Place;
 use par_core::engine::Initializer;
 use par_core::remote::{Call, Part};
 use par_core::{ShareId, TaskError, wire};
@@ -43,6 +44,8 @@ pub(crate) mod up {
     pub(crate) const SHARE: u8 = 23;
     /// A shared value that was sent is gone.
     pub(crate) const EVICT: u8 = 24;
+    /// The worker has grown too large, and begins nothing more.
+    pub(crate) const WORN: u8 = 25;
 }
 
 /// What frames and the fields in them take beside payloads, in bytes, at most.
@@ -93,6 +96,10 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     /// The longest input or output of one request, in bytes.
     pub(crate) longest: u64,
+    /// The most memory of its own that the worker may use, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// The most address space that it may have, in bytes.
+    pub(crate) address_space: Option<u64>,
     /// Run before the first request.
     pub(crate) initializer: Option<Initializer>,
 }
@@ -100,8 +107,11 @@ pub(crate) struct Setup {
 /// A worker's first word.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Hello {
-    /// It can begin.
-    Ready,
+    /// It can begin; whether it has the memory for large values.
+    Ready {
+        /// Without it, they come and go over the socket.
+        arena: bool,
+    },
     /// Its initialiser failed.
     Initializer(TaskError),
     /// It cannot work for this pool.
@@ -137,6 +147,7 @@ const SHARE: u8 = 2;
 const EVICT: u8 = 3;
 const FORGET_CALLS: u8 = 4;
 const RUN: u8 = 5;
+const RUN_SHARED: u8 = 6;
 
 /// Where a batch's generation and first number stand, which are known last.
 const BATCH_HEAD: usize = 16;
@@ -211,6 +222,17 @@ impl Batch {
         self.requests += 1;
     }
 
+    /// A request whose input lies in the arena.
+    pub(crate) fn run_shared(&mut self, job: u64, call: u32, part: Part, place: Place) {
+        self.item(RUN_SHARED, 0);
+        self.bytes.extend_from_slice(&job.to_le_bytes());
+        self.bytes.extend_from_slice(&call.to_le_bytes());
+        for number in [part.first, part.items, place.offset, place.length] {
+            self.bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        self.requests += 1;
+    }
+
     /// The frames, once the requests have their generation and numbers.
     pub(crate) fn finish(&mut self, generation: u64, first: u64) -> &[u8] {
         let mut end = self.bytes.len();
@@ -267,8 +289,17 @@ pub(crate) enum Item {
         job: u64,
         call: u32,
         part: Part,
-        input: Range<usize>,
+        input: Input,
     },
+}
+
+/// Where the input of a request is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Input {
+    /// In the payload.
+    Here(Range<usize>),
+    /// In the arena.
+    Shared { offset: u64, length: u64 },
 }
 
 /// Reads the items of a batch; ranges are places in its payload.
@@ -310,7 +341,7 @@ impl<'a> Items<'a> {
                 value: cursor.range()?,
             },
             EVICT => Item::Evict(cursor.value()?),
-            RUN => {
+            RUN | RUN_SHARED => {
                 let number = self.next;
                 self.next = self.next.wrapping_add(1);
                 Item::Run {
@@ -321,7 +352,13 @@ impl<'a> Items<'a> {
                         first: cursor.u64()?,
                         items: cursor.u64()?,
                     },
-                    input: cursor.range()?,
+                    input: match tag {
+                        RUN => Input::Here(cursor.range()?),
+                        _ => Input::Shared {
+                            offset: cursor.u64()?,
+                            length: cursor.u64()?,
+                        },
+                    },
                 }
             }
             _ => return Err(Bad("an item of a batch has an unknown tag")),
@@ -334,12 +371,15 @@ impl<'a> Items<'a> {
 pub(crate) enum Ended<'a> {
     /// With this reply of its code.
     Reply(&'a [u8]),
+    /// With a reply in the arena.
+    Shared(Place),
     /// Before its code could reply.
     Failed(TaskError),
 }
 
 const REPLY: u8 = 0;
 const FAILED: u8 = 1;
+const SHARED: u8 = 2;
 
 /// The fields of a reply before its bytes.
 const REPLY_HEAD: usize = 8 + 8 + 1 + 8;
@@ -352,6 +392,16 @@ pub(crate) fn end_reply(out: &mut [u8], start: usize, number: u64, took_ns: u64,
     head[8..16].copy_from_slice(&took_ns.to_le_bytes());
     head[16] = if failed { FAILED } else { REPLY };
     head[17..].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Appends a reply that lies in the arena.
+pub(crate) fn put_shared_reply(out: &mut Vec<u8>, number: u64, took_ns: u64, place: Place) {
+    let start = begin_reply(out);
+    for number in [place.offset, place.length, place.release] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    end_reply(out, start, number, took_ns, false);
+    out[start - REPLY_HEAD + 16] = SHARED;
 }
 
 /// Leaves place for the fields of a reply; returns where its bytes start.
@@ -387,7 +437,16 @@ impl<'a> Replies<'a> {
         }
         let (number, took_ns, [tag]) = (cursor.u64()?, cursor.u64()?, cursor.array()?);
         let bytes = &cursor.bytes[cursor.range()?];
-        let ended = outcome(tag, bytes)?;
+        let ended = if tag == SHARED {
+            let mut fields = Cursor { bytes, at: 0 };
+            Ended::Shared(Place {
+                offset: fields.u64()?,
+                length: fields.u64()?,
+                release: fields.u64()?,
+            })
+        } else {
+            outcome(tag, bytes)?
+        };
         Ok(Some(Reply {
             number,
             took_ns,

@@ -168,7 +168,10 @@ fn a_hundred_mebibytes_cross_both_ways() {
 
 #[test]
 fn what_is_longer_than_allowed_is_refused_and_nothing_else_suffers() {
-    let options = Options { longest: 10_000 };
+    let options = Options {
+        longest: 10_000,
+        ..Options::default()
+    };
     let pool = ProcessPool::builder()
         .workers(1)
         .options(options)
@@ -281,14 +284,36 @@ fn refuse(_x: u32) -> Result<(), String> {
 #[test]
 fn what_a_pool_cannot_start_with_is_named() {
     let text = |result: Result<ProcessPool, StartError>| result.expect_err("it cannot start").to_string();
+    let with = |options: Options| text(ProcessPool::builder().options(options).build());
     assert_eq!(text(ProcessPool::new(0)), "a pool needs at least 1 worker, got 0");
     assert_eq!(
         text(ProcessPool::builder().queue(0).build()),
         "bad option queue: at least 1 job must fit, got 0"
     );
     assert_eq!(
-        text(ProcessPool::builder().options(Options { longest: 3 }).build()),
+        with(Options {
+            longest: 3,
+            ..Options::default()
+        }),
         "bad option longest: at least 1024 bytes, got 3"
+    );
+    assert_eq!(
+        with(Options {
+            tasks_per_worker: Some(0),
+            ..Options::default()
+        }),
+        "bad option tasks_per_worker: at least 1 task, got 0"
+    );
+    assert_eq!(
+        with(Options {
+            memory: Some(0),
+            ..Options::default()
+        }),
+        "bad option memory: at least 1 byte, got 0"
+    );
+    assert_eq!(
+        text(ProcessPool::new(1 << 20)),
+        "bad option workers: at most 65536, got 1048576"
     );
     let failed = text(ProcessPool::builder().workers(1).initializer::<refuse>(0).build());
     assert!(
@@ -487,4 +512,35 @@ fn what_workers_print_comes_out() {
         .expect("starts");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "from a worker\n");
+}
+
+/// Kills its worker one time in fifty.
+#[par_process::task]
+fn kill_sometimes(x: u64) -> u64 {
+    if x % 50 == 13 {
+        // As from outside: nothing is told, nothing is flushed.
+        let _ = kill_process(rustix::process::getpid(), Signal::KILL);
+    }
+    x + 1
+}
+
+#[test]
+fn ten_thousand_tasks_of_which_one_in_fifty_kills_its_worker() {
+    let pool = ProcessPool::builder()
+        .workers(2)
+        .restarts(1000)
+        .build()
+        .expect("starts");
+    let plan = pool.with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)));
+    let outcomes = plan.map_outcomes::<kill_sometimes>(0..10_000).expect("a plan");
+    let mut lost = 0;
+    for (x, outcome) in (0..).zip(outcomes) {
+        match outcome {
+            Ok(next) => assert_eq!(next, x + 1),
+            Err(TaskError::Lost { .. }) if x % 50 == 13 => lost += 1,
+            Err(other) => panic!("item {x}: {other}"),
+        }
+    }
+    assert_eq!(lost, 200);
+    assert_eq!(pool.map::<length>([vec![1]]), Ok(vec![1]));
 }

@@ -75,6 +75,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "calls a robust lock of the C library to be measured beside it",
     ),
     (
+        "crates/par-process/src/arena.rs",
+        "maps the memory through which large values go between a pool and a worker",
+    ),
+    (
         "crates/par-process/src/before_main.rs",
         "an entry in the list of initialisers, and the environment before there are threads",
     ),
@@ -85,6 +89,10 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "crates/par-process/src/channel/queue/region.rs",
         "maps the memory of a queue, and copies items in and out",
+    ),
+    (
+        "crates/par-process/src/interrupt.rs",
+        "installs a signal handler, which only writes to an event",
     ),
     (
         "crates/par-process/src/page.rs",
@@ -102,10 +110,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "crates/par-process/src/shared/frozen.rs",
         "gives sealed shared memory as a slice",
     ),
-    (
-        "crates/par-process/src/shared/mapping.rs",
-        "maps shared memory",
-    ),
+    ("crates/par-process/src/shared/mapping.rs", "maps shared memory"),
     (
         "crates/par-process/src/shared/raw.rs",
         "gives shared memory as atomics, and to those who promise to be alone as a slice",
@@ -129,6 +134,10 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "crates/par-process/tests/faults.rs",
         "a task writes into the sockets of its worker, to which it has no right",
+    ),
+    (
+        "crates/par-process/tests/second_reading.rs",
+        "tasks that write into the sockets of their worker, or fork it",
     ),
     (
         "crates/par-sync/src/pool.rs",

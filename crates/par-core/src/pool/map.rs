@@ -20,6 +20,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     ///
     /// # Errors
     /// [`MapError`] with the lowest index of those that failed. Items after it may or may not have run.
+    #[doc(alias = "starmap")]
     pub fn map<T: Task>(
         &self,
         items: impl IntoIterator<Item = T::Input>,

@@ -1,14 +1,15 @@
 //! The process engine: a pool whose workers are child processes of the same program.
 
+use super::leave::check_workers;
 use super::pump::{Pump, is_reading};
 use super::queue::Queue;
-use super::seat::Seat;
+use super::seats::Seats;
 use super::{Health, Hub};
 use crate::protocol::{Image, Setup};
-use crate::{NAME, Options};
+use crate::{NAME, Options, Output};
 use par_core::engine::{
-    Capabilities, Common, Engine, Info, Kill, Launch, Placement, Refused, Room, SameProgram, Shutdown,
-    ShutdownReport,
+    Capabilities, Common, Elastic, Engine, Info, Kill, Launch, Placement, Refused, Room, SameProgram,
+    Shutdown, ShutdownReport,
 };
 use par_core::job::Job;
 use par_core::observe::Observers;
@@ -20,14 +21,12 @@ use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long workers may take to start. Initialisers may be long.
-const START: Duration = Duration::from_secs(120);
-/// The shortest value of the option `longest`.
-const SHORTEST: u64 = 1024;
+/// How long a worker may take to begin something when it has nothing else to do, where the deadline of that passes.
+const STUCK: Duration = Duration::from_millis(100);
 
 /// The engine of [`ProcessPool`](crate::ProcessPool).
 pub struct ProcessEngine {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     /// The pool's own thread; taken by the shutdown.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -51,28 +50,35 @@ fn refused(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 impl ProcessEngine {
     /// Starts a pool whose workers must run `image`.
     fn start(common: Common, options: &Options, image: Image) -> Result<Arc<Self>, StartError> {
-        if options.longest < SHORTEST {
-            return Err(StartError::Option {
-                option: "longest",
-                reason: format!("at least {SHORTEST} bytes, got {}", options.longest),
-            });
-        }
+        options.check()?;
+        check_workers(common.workers)?;
         let setup = Setup {
             image,
             index: 0,
             workers: common.workers,
             longest: options.longest,
+            memory: options.memory,
+            address_space: options.address_space,
             initializer: common.initializer,
         };
         let pump = Pump::new().map_err(refused("cannot make an event"))?;
+        let output = match options.output {
+            Output::Lines => Some(super::output::Output::new().map_err(refused("cannot make an event"))?),
+            Output::Inherit => None,
+        };
         let hub = Arc::new_cyclic(|me| Hub {
             me: me.clone(),
             setup,
             restarts: common.restarts,
+            shared: options.shared,
+            tasks_per_worker: options.tasks_per_worker.unwrap_or(u64::MAX),
             observers: Observers::default(),
             queue: Queue::new(common.queue),
-            seats: (0..common.workers).map(|_| Seat::new()).collect(),
+            seats: Seats::new(common.workers),
+            resizing: Mutex::default(),
+            leaving: Mutex::default(),
             pump,
+            output,
             health: Mutex::new(Health {
                 vacant: (0..common.workers).rev().collect(),
                 ..Health::default()
@@ -92,29 +98,8 @@ impl ProcessEngine {
             thread: Mutex::new(Some(thread)),
         });
         // If this fails, dropping the engine ends what has started.
-        engine.wait_ready(common.workers)?;
+        engine.hub.wait_ready(common.workers)?;
         Ok(engine)
-    }
-
-    fn wait_ready(&self, workers: usize) -> Result<(), StartError> {
-        let until = Instant::now() + START;
-        let mut health = self.hub.health.lock();
-        loop {
-            if let Some(error) = health.failed.take() {
-                return Err(error);
-            }
-            if health.ready >= workers {
-                health.started = true;
-                return Ok(());
-            }
-            if self.hub.health_changed.wait_until(&mut health, until).timed_out() {
-                return Err(StartError::Unavailable(format!(
-                    "{} of {workers} worker(s) were ready after {} s",
-                    health.ready,
-                    START.as_secs()
-                )));
-            }
-        }
     }
 }
 
@@ -126,7 +111,7 @@ impl Hub {
         self.queue.purge();
         let mut gone = self.queue.take_again(id);
         let mut others_back = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             let mine = |flight: &super::seat::Flight| flight.taken.claim.job().id() == id;
             if !state.flight.iter().any(mine) {
@@ -136,6 +121,8 @@ impl Hub {
                 .recall()
                 .into_iter()
                 .partition(|taken| taken.claim.job().id() == id);
+            // Its deadline is over, and a worker with nothing else to do has not begun it: stopped, or worse.
+            let stuck = kill && !own.is_empty() && state.flight.is_empty() && state.since.elapsed() >= STUCK;
             gone.extend(own.into_iter().map(|taken| taken.claim));
             let runs = state.flight.iter().any(mine);
             if let (true, Some(link)) = (runs, &mut state.link) {
@@ -146,6 +133,11 @@ impl Hub {
                     let _ = link.child.kill();
                     state.killed.get_or_insert("its task was ended by force");
                 }
+            }
+            if stuck && let Some(link) = &mut state.link {
+                // One that has ended already is as good.
+                let _ = link.child.kill();
+                state.killed.get_or_insert("it did not begin what it was sent");
             }
             others_back.extend(others);
         }
@@ -160,7 +152,7 @@ impl Hub {
     /// The shared value is gone.
     pub(super) fn evict(&self, share: ShareId) {
         let mut foreign = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             foreign.extend(state.foreign.remove(&share));
             if state.link.is_some() {
@@ -178,11 +170,12 @@ impl Engine for ProcessEngine {
             same_program: true,
             kill: true,
             placement: true,
+            elastic: true,
             ..Capabilities::default()
         };
         Info {
             name: NAME,
-            workers: self.hub.seats.len(),
+            workers: self.hub.seats.wanted(),
             capabilities,
         }
     }
@@ -211,6 +204,8 @@ impl Engine for ProcessEngine {
 
     fn shutdown(&self, how: Shutdown, deadline: Option<Duration>) -> ShutdownReport {
         let Some(own) = self.thread.lock().take() else {
+            // Another thread waits for the end. One who wants it sooner gets it sooner.
+            self.hub.hasten(how);
             return ShutdownReport {
                 ran: self.hub.ran.load(std::sync::atomic::Ordering::Relaxed),
                 ..ShutdownReport::default()
@@ -235,17 +230,24 @@ impl Engine for ProcessEngine {
 
 fn finish(hub: &Hub, own: JoinHandle<()>, how: Shutdown, until: Option<Instant>) -> ShutdownReport {
     let report = hub.end_work(how, until);
-    hub.health.lock().over = true;
+    hub.health.lock().over = Some(until);
     hub.pump.call_own();
     // A panic there has been printed by its hook.
     let _ = own.join();
-    hub.end_workers(until);
     report
 }
 
 impl Kill for ProcessEngine {}
 impl SameProgram for ProcessEngine {}
 impl Placement for ProcessEngine {}
+
+impl Elastic for ProcessEngine {
+    /// A worker that is to go finishes what it runs, and what its tasks wait for; this does not wait for that. New workers are
+    /// ready when this returns.
+    fn resize(&self, workers: usize) -> Result<(), StartError> {
+        self.hub.resize(workers)
+    }
+}
 
 impl Drop for ProcessEngine {
     fn drop(&mut self) {

@@ -3,12 +3,15 @@
 use super::Hub;
 use super::queue::Taken;
 use super::seat::Pen;
+use crate::arena::LARGE;
 use crate::protocol::check_length;
 use par_core::{ShareId, TaskError, wire};
 use std::sync::Arc;
 
 /// Bytes of one batch, about: more than that is encoded later.
 const BATCH: usize = 512 << 10;
+/// The most memory that stays with a pen for the next input.
+const WARM: usize = 16 << 20;
 /// The most calls that a worker remembers.
 const CALLS: usize = 1024;
 
@@ -32,21 +35,29 @@ impl Hub {
         let seat = &self.seats[index];
         let mut taken = Vec::new();
         loop {
-            let (mut pen, life, room) = {
+            let (mut pen, life, room, left, spent) = {
                 let mut state = seat.state.lock();
+                if state.is_through() {
+                    drop(state);
+                    return self.let_go(index);
+                }
                 let room = state.room(ahead);
                 if room == 0 {
                     return;
                 }
                 match state.pen.take() {
-                    Some(pen) => (pen, state.life, room),
+                    Some(pen) => (pen, state.life, room, state.left_to_give(), state.is_spent()),
                     None => {
                         state.wanted = true;
                         return;
                     }
                 }
             };
-            self.queue.take(index, room, &mut taken);
+            let place = (index, self.seats.wanted(), self.seats.len());
+            self.queue.take(place, room, spent, &mut taken);
+            if !spent && self.tasks_per_worker < u64::MAX {
+                self.put_back(self.beyond(left, &mut taken));
+            }
             let got = !taken.is_empty();
             let refused = self.encode(index, &mut pen, &mut taken);
             let mut stale = Vec::new();
@@ -88,6 +99,28 @@ impl Hub {
         }
     }
 
+    /// Takes out of `taken` what is beyond so many parts.
+    fn beyond(&self, left: u64, taken: &mut Vec<Taken>) -> Vec<Taken> {
+        let mut left = usize::try_from(left).unwrap_or(usize::MAX);
+        let mut beyond = Vec::new();
+        for mut one in std::mem::take(taken) {
+            if left == 0 {
+                beyond.push(one);
+                continue;
+            }
+            if let Some(rest) = one.claim.split_off(left) {
+                self.queue.held(1);
+                beyond.push(Taken {
+                    claim: rest,
+                    nested: one.nested,
+                });
+            }
+            left -= one.claim.range().len();
+            taken.push(one);
+        }
+        beyond
+    }
+
     /// Encodes what was taken into the pen's batch, and leaves in `taken` what is in it; what does not fit any more goes back to
     /// the queue. Returns what cannot be sent, with the reasons.
     fn encode(
@@ -96,11 +129,12 @@ impl Hub {
         pen: &mut Pen,
         taken: &mut Vec<Taken>,
     ) -> Vec<(par_core::job::Claim, TaskError)> {
+        pen.written = 0;
         let mut refused = Vec::new();
         let mut sent = Vec::with_capacity(taken.len());
         let mut later = Vec::new();
         for mut one in taken.drain(..) {
-            if pen.batch.len() >= BATCH {
+            if pen.batch.len() + pen.written >= BATCH {
                 later.push(one);
                 continue;
             }
@@ -136,6 +170,10 @@ impl Hub {
             recorder,
             shares,
             input,
+            arena,
+            inputs,
+            leases,
+            written,
             ..
         } = pen;
         input.clear();
@@ -152,8 +190,22 @@ impl Hub {
                 }
             }
         }
-        batch.run(job.0, call, part, input);
-        if input.capacity() > BATCH {
+        let shared = match arena {
+            Some(arena) if input.len() >= LARGE => inputs.put(arena, input),
+            _ => None,
+        };
+        match shared {
+            Some((place, lease)) => {
+                batch.run_shared(job.0, call, part, place);
+                leases.push(Some(lease));
+                *written += input.len();
+            }
+            None => {
+                batch.run(job.0, call, part, input);
+                leases.push(None);
+            }
+        }
+        if input.capacity() > WARM {
             *input = Vec::new();
         }
         Ok(())

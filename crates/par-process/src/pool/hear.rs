@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::seat::State;
+use crate::arena::Side;
 use crate::protocol::{Ended, Hello, Replies, Submit, down, put_answer, read_number, up};
 use par_core::job::{Job, Relay};
 use par_core::share::AnyShare;
@@ -57,6 +58,13 @@ impl Hub {
                 });
                 self.living(index, life, |state| state.foreign.insert(id, value));
             }
+            up::WORN => {
+                let back = self.living(index, life, |state| {
+                    state.worn = true;
+                    state.recall()
+                });
+                self.give_back(back.unwrap_or_default());
+            }
             up::EVICT => {
                 let id: ShareId = wire::from_bytes(payload).map_err(text)?;
                 self.evict(id);
@@ -74,9 +82,13 @@ impl Hub {
 
     fn hello(&self, index: usize, life: u64, hello: Hello) {
         let failed = match hello {
-            Hello::Ready => {
+            Hello::Ready { arena } => {
                 let pid = self.living(index, life, |state| {
                     state.ready = true;
+                    if let (Some(link), Some(pen)) = (&mut state.link, &mut state.pen) {
+                        link.arena.take_if(|_| !arena);
+                        pen.arena.clone_from(&link.arena);
+                    }
                     state.link.as_ref().map(|link| link.child.id())
                 });
                 let Some(pid) = pid else { return };
@@ -90,11 +102,9 @@ impl Hub {
         let why = failed.to_string();
         let first = {
             let mut health = self.health.lock();
-            let first = !health.started;
-            if first {
-                health.failed.get_or_insert(failed);
-            }
-            first
+            // Whoever waits for workers is told, also where a pool grows.
+            health.failed.get_or_insert(failed);
+            !health.started
         };
         self.health_changed.notify_all();
         // Once the pool has started, this is one more death.
@@ -106,34 +116,63 @@ impl Hub {
     pub(super) fn replies(&self, index: usize, life: u64, payload: &[u8]) -> Result<(), String> {
         let mut replies = Replies::new(payload);
         let mut found = Vec::new();
+        let mut arena = None;
         // Under one lock for all of them.
         let read = self.living(index, life, |state| {
+            let link = state.link.as_ref();
+            arena = link.and_then(|link| link.arena.clone());
             while let Some(reply) = replies.next()? {
                 let took = Duration::from_nanos(reply.took_ns);
                 state.took(took);
                 // What was given up, or recalled and begun all the same by a worker that errs, has no claim any more.
-                if let Some(taken) = state.answered(reply.number) {
-                    found.push((taken.claim, took, reply.ended));
+                let claim = state.answered(reply.number).map(|taken| taken.claim);
+                if claim.is_some() || matches!(reply.ended, Ended::Shared(_)) {
+                    found.push((claim, took, reply.ended));
                 }
             }
             state.since = Instant::now();
             Ok::<(), crate::protocol::Bad>(())
         });
-        read.unwrap_or(Ok(())).map_err(text)?;
         let now = Instant::now();
-        let count = found.len();
-        for (mut claim, took, ended) in found {
-            claim.begun();
-            self.ran.fetch_add(claim.range().len() as u64, Ordering::Relaxed);
-            match ended {
-                Ended::Reply(reply) => {
-                    claim.complete(reply, index, now.checked_sub(took).unwrap_or(now), took)
+        let mut count = 0;
+        let mut missing = false;
+        for (claim, took, ended) in found {
+            let (reply, release) = match ended {
+                Ended::Reply(reply) => (Ok(reply), None),
+                Ended::Failed(error) => (Err(error), None),
+                Ended::Shared(place) => {
+                    let bytes = arena
+                        .as_deref()
+                        .and_then(|arena| arena.get(Side::Up, place.offset, place.length));
+                    missing |= bytes.is_none();
+                    let reply = bytes.ok_or_else(|| TaskError::Codec("reply: it lies nowhere".to_owned()));
+                    (reply, Some(place.release))
                 }
-                Ended::Failed(error) => claim.fail(error),
+            };
+            if let Some(mut claim) = claim {
+                count += 1;
+                claim.begun();
+                self.ran.fetch_add(claim.range().len() as u64, Ordering::Relaxed);
+                match reply {
+                    Ok(reply) => claim.complete(reply, index, now.checked_sub(took).unwrap_or(now), took),
+                    Err(error) => claim.fail(error),
+                }
+            }
+            // In the order in which they were written, whoever still wanted them.
+            if let Some(release) = release {
+                self.living(index, life, |state| {
+                    if let Some(link) = &state.link {
+                        link.page.free(release);
+                    }
+                });
             }
         }
         self.queue.ended(count);
-        Ok(())
+        if missing {
+            return Err("a reply lies outside of the memory for it".to_owned());
+        }
+        // What was readable counts, whatever came after it.
+        read.unwrap_or(Ok(())).map_err(text)
     }
 
     fn blocked(&self, index: usize, life: u64, threads: u64) {
@@ -160,7 +199,7 @@ impl Hub {
         if self.queue.prefer(job.id()) {
             return;
         }
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let back = {
                 let mut state = seat.state.lock();
                 let begun = state.begun();

@@ -7,39 +7,59 @@
 //! 3. One thread at a time reads, the one that has the role: a thread that waits for an outcome, or the pool's own thread if there is
 //!    none. Code that runs while it reads must not block, and is told so.
 //! 4. The pool's own thread starts all workers, so that the signal of a parent's death, which follows the starting thread, means the
-//!    pool's end.
+//!    pool's end. It ends them too, as they die with it.
 
 mod engine;
 mod feed;
 mod hear;
+mod leave;
+mod output;
+#[cfg(test)]
+mod points;
 mod pump;
 mod queue;
 mod seat;
+mod seats;
 mod shutdown;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use engine::ProcessEngine;
 
 use crate::protocol::Setup;
+use output::Output;
 use par_core::job::Claim;
 use par_core::observe::Observers;
 use par_core::{StartError, TaskError};
 use parking_lot::{Condvar, Mutex};
 use pump::Pump;
 use queue::{Queue, Taken};
-use seat::Seat;
+use seats::Seats;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Everything that the threads of a pool share.
 pub(crate) struct Hub {
     me: Weak<Hub>,
     setup: Setup,
     restarts: u32,
+    /// Bytes for large values in each direction.
+    shared: u64,
+    /// Parts that a worker is given before it is replaced.
+    tasks_per_worker: u64,
     observers: Observers,
     queue: Queue,
-    seats: Box<[Seat]>,
+    seats: Seats,
+    /// One thread at a time changes how many workers are wanted.
+    resizing: Mutex<()>,
+    /// The threads that see workers off.
+    leaving: Mutex<Vec<JoinHandle<Option<()>>>>,
     pump: Pump,
+    /// What workers print, where it goes through the pool.
+    output: Option<Output>,
     health: Mutex<Health>,
     health_changed: Condvar,
     /// Parts that were answered, went with their worker, and were cancelled by the engine.
@@ -51,18 +71,22 @@ pub(crate) struct Hub {
 /// How the workers are.
 #[derive(Default)]
 struct Health {
-    /// Workers that have said that they are ready, until the pool has started.
-    ready: usize,
+    /// How often a worker has said that it is ready.
+    ready: u64,
     started: bool,
     /// Restarts that were used up.
     restarted: u32,
     /// Seats whose worker is to be started.
     vacant: Vec<usize>,
+    /// No worker is started before that: the system has just refused one.
+    not_before: Option<Instant>,
+    /// How long the last wait for that was.
+    pause: Duration,
     failed: Option<StartError>,
     /// No worker is started any more.
     ending: bool,
-    /// The pool's own thread is to end.
-    over: bool,
+    /// The pool's own thread is to end the workers, which may take until then, and itself.
+    over: Option<Option<Instant>>,
 }
 
 impl Hub {

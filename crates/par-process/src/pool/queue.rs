@@ -105,12 +105,20 @@ impl Queue {
         }
     }
 
-    /// Claims up to `most` parts of what waits for worker `seat`, after those that `out` holds.
-    pub(super) fn take(&self, seat: usize, most: usize, out: &mut Vec<Taken>) {
+    /// Makes `out` hold up to `most` claims of what waits for the worker of a seat; of what tasks have submitted only, if so. The
+    /// seat is given with the number of seats that are in use and of those that ever were: what a static mapping has given to
+    /// the others falls to those that are.
+    pub(super) fn take(
+        &self,
+        (seat, used, made): (usize, usize, usize),
+        most: usize,
+        only_nested: bool,
+        out: &mut Vec<Taken>,
+    ) {
         // Jobs whose other parts are meant for other workers.
         let mut passed: Vec<JobId> = Vec::new();
         while out.len() < most {
-            let (job, nested) = match self.next(&passed) {
+            let (job, nested) = match self.next(&passed, only_nested) {
                 Some(Next::Claim(taken)) => {
                     out.push(taken);
                     continue;
@@ -121,10 +129,13 @@ impl Queue {
             let room = most - out.len();
             self.held(room);
             let before = out.len();
-            while out.len() < most
-                && let Some(claim) = job.claim(Claimant::Worker(seat))
-            {
-                out.push(Taken { claim, nested });
+            let shares = if job.is_static() { made } else { seat + 1 };
+            for share in (seat..shares).step_by(used.max(1)) {
+                while out.len() < most
+                    && let Some(claim) = job.claim(Claimant::Worker(share))
+                {
+                    out.push(Taken { claim, nested });
+                }
             }
             if job.unclaimed() == 0 {
                 self.remove(&job, nested);
@@ -136,9 +147,12 @@ impl Queue {
         }
     }
 
-    fn next(&self, passed: &[JobId]) -> Option<Next> {
+    fn next(&self, passed: &[JobId], only_nested: bool) -> Option<Next> {
         let mut state = self.state.lock();
         for nested in [true, false] {
+            if only_nested && !nested {
+                return None;
+            }
             let lane = state.lane(nested);
             if let Some(claim) = lane.again.pop_front() {
                 return Some(Next::Claim(Taken { claim, nested }));

@@ -1,5 +1,6 @@
 //! Seats: a worker each, or the place where the next one will be; what it was sent and has not answered.
 
+use crate::arena::{Arena, Place, Ring, Side};
 use crate::page::{GENERATIONS, NUMBERS, Page};
 use crate::protocol::Batch;
 use par_core::ShareId;
@@ -8,8 +9,10 @@ use par_core::share::{AnyShare, Recorder};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,13 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) next: u64,
     out: Out,
+    /// Parts that it was given, and the most that it may be given.
+    given: u64,
+    most: u64,
+    /// It has grown too large, by its own word.
+    pub(super) worn: bool,
+    /// There are to be fewer workers, without this one.
+    pub(super) surplus: bool,
     /// Threads of the worker that wait inside tasks.
     pub(super) blocked: usize,
     /// How long a request takes, in nanoseconds, about.
@@ -62,9 +72,13 @@ pub(super) struct State {
 /// A worker process.
 pub(super) struct Link {
     pub(super) child: Child,
+    /// Readable once the process has ended. Without one, where files are short, the end of its socket says so.
+    pub(super) sentinel: Option<Arc<OwnedFd>>,
     pub(super) work: Arc<UnixStream>,
     pub(super) control: UnixStream,
     pub(super) page: Page,
+    /// The memory for large values, where there is one.
+    pub(super) arena: Option<Arc<Arena>>,
 }
 
 /// What a worker leaves that is gone.
@@ -78,6 +92,49 @@ pub(super) struct Left {
 pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) taken: Taken,
+    /// The place of its input in the arena.
+    #[allow(dead_code, reason = "held for its destructor")]
+    pub(super) lease: Option<Lease>,
+}
+
+/// A place in the arena, which is given back by dropping this.
+pub(super) struct Lease(Arc<AtomicBool>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The inputs that lie in the arena of a worker.
+#[derive(Default)]
+pub(super) struct Inputs {
+    ring: Ring,
+    /// Those that were written, oldest first: where the ring begins after each, and whether it was given back.
+    out: VecDeque<(u64, Arc<AtomicBool>)>,
+}
+
+impl Inputs {
+    /// Writes an input into the arena, if there is room.
+    pub(super) fn put(&mut self, arena: &Arena, input: &[u8]) -> Option<(Place, Lease)> {
+        if self.ring.is_none() {
+            self.ring = Ring::new(arena.half());
+        }
+        while let Some((release, back)) = self.out.front()
+            && back.load(Ordering::Acquire)
+        {
+            self.ring.free(*release);
+            self.out.pop_front();
+        }
+        let place = self.ring.place(input.len())?;
+        if !arena.put(Side::Down, place, input) {
+            self.ring.undo(place);
+            return None;
+        }
+        let back = Arc::<AtomicBool>::default();
+        self.out.push_back((place.release, Arc::clone(&back)));
+        Some((place, Lease(back)))
+    }
 }
 
 /// What is needed to write to one worker.
@@ -90,6 +147,12 @@ pub(super) struct Pen {
     /// The call of the job that was encoded last: claims of a job come in runs.
     pub(super) last: Option<(JobId, u32)>,
     pub(super) shares: HashSet<ShareId>,
+    pub(super) arena: Option<Arc<Arena>>,
+    pub(super) inputs: Inputs,
+    /// The places of the requests in the batch.
+    pub(super) leases: Vec<Option<Lease>>,
+    /// Bytes of the batch that lie in the arena.
+    pub(super) written: usize,
     /// For the input of one request, and for the encoded call.
     pub(super) input: Vec<u8>,
 }
@@ -114,6 +177,10 @@ impl Seat {
                 generation: 0,
                 next: 1,
                 out: Out::default(),
+                given: 0,
+                most: 0,
+                worn: false,
+                surplus: false,
                 blocked: 0,
                 mean: None,
                 since: Instant::now(),
@@ -128,7 +195,8 @@ impl Seat {
 
 impl State {
     /// A worker sits down.
-    pub(super) fn occupy(&mut self, link: Link) {
+    pub(super) fn occupy(&mut self, link: Link, most: u64) {
+        (self.given, self.most, self.worn) = (0, most, false);
         self.life += 1;
         self.link = Some(link);
         self.pen = Some(Box::default());
@@ -161,12 +229,49 @@ impl State {
             return 0;
         }
         let places = 1 + self.blocked;
+        let spent = self.is_spent();
+        if spent && self.blocked == 0 {
+            return 0;
+        }
         let ahead = match self.mean {
-            _ if !ahead => 0.0,
+            _ if !ahead || spent => 0.0,
             None => 1.0,
             Some(mean) => (AHEAD_NS / mean.max(1.0)).clamp(1.0, MOST_AHEAD),
         };
         (places + ahead as usize).saturating_sub(self.flight.len())
+    }
+
+    /// Whether the worker is to leave, and gets only what its own tasks wait for.
+    pub(super) fn is_spent(&self) -> bool {
+        self.surplus || self.worn || self.given >= self.most
+    }
+
+    /// How many parts the worker may still be given.
+    pub(super) fn left_to_give(&self) -> u64 {
+        self.most.saturating_sub(self.given)
+    }
+
+    /// Whether the worker is to leave, and has nothing to do.
+    pub(super) fn is_through(&self) -> bool {
+        self.ready && self.is_spent() && self.flight.is_empty() && !self.is_clogged()
+    }
+
+    /// Why the worker leaves.
+    pub(super) fn leaves(&self, memory: Option<u64>) -> Option<String> {
+        if self.surplus {
+            return Some("the pool was made smaller".to_owned());
+        }
+        if let (true, Some(memory)) = (self.worn, memory) {
+            return Some(format!(
+                "after a task its memory was over the limit of {memory} bytes (option memory)"
+            ));
+        }
+        self.is_spent().then(|| {
+            format!(
+                "it has run {} task(s), its number (option tasks_per_worker)",
+                self.given
+            )
+        })
     }
 
     /// Notes how long a request took.
@@ -196,7 +301,13 @@ impl State {
         let begun = link.page.recall();
         self.generation = (self.generation + 1) & GENERATIONS;
         let at = self.flight.partition_point(|flight| flight.number <= begun);
-        self.flight.drain(at..).map(|flight| flight.taken).collect()
+        // What lies in the arena for them is given back here.
+        let back: Vec<Taken> = self.flight.drain(at..).map(|flight| flight.taken).collect();
+        self.given -= back
+            .iter()
+            .map(|taken| taken.claim.range().len() as u64)
+            .sum::<u64>();
+        back
     }
 
     /// Removes the request of that number from the flight.
@@ -218,10 +329,13 @@ impl State {
         }
         let frame = pen.batch.finish(self.generation, self.next);
         self.out.bytes.extend_from_slice(frame);
+        let mut leases = std::mem::take(&mut pen.leases).into_iter();
         for taken in claims {
+            self.given += taken.claim.range().len() as u64;
             let number = self.next;
             self.next = (self.next + 1) & NUMBERS;
-            self.flight.push_back(Flight { number, taken });
+            let lease = leases.next().flatten();
+            self.flight.push_back(Flight { number, taken, lease });
         }
         pen.batch.clear();
         self.write();

@@ -1,17 +1,13 @@
 //! The end of a pool.
 
 use super::Hub;
-use super::supervisor::end;
+use super::leave::{GRACE, see_off};
 use crate::protocol::down;
 use par_core::engine::{Refused, Shutdown, ShutdownReport};
 use par_core::{Claimant, TaskError, wire};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long workers that have nothing to do may take to end: destructors of worker-local state may run.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long the deaths of killed workers may take to be noticed.
 const BURIED: Duration = Duration::from_secs(5);
 
@@ -28,10 +24,7 @@ impl Hub {
         }
         let idle = how != Shutdown::Kill && self.queue.wait_idle(until);
         if !idle {
-            self.health.lock().ending = true;
-            self.cancel_all();
-            self.kill_all("its pool was shut down");
-            self.pump.kick();
+            self.hasten(Shutdown::Kill);
             self.queue.wait_idle(Some(Instant::now() + BURIED));
         }
         self.health.lock().ending = true;
@@ -40,6 +33,18 @@ impl Hub {
             cancelled: self.cancelled.load(Ordering::Relaxed) - cancelled,
             lost: self.lost.load(Ordering::Relaxed) - lost,
             detached: 0,
+        }
+    }
+
+    /// Makes an end that has begun come sooner.
+    pub(super) fn hasten(&self, how: Shutdown) {
+        if how != Shutdown::Drain {
+            self.cancel_all();
+        }
+        if how == Shutdown::Kill {
+            self.health.lock().ending = true;
+            self.kill_all("its pool was shut down");
+            self.pump.kick();
         }
     }
 
@@ -59,7 +64,7 @@ impl Hub {
         }
         let mut running = Vec::new();
         let mut back = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             back.extend(state.recall());
             running.extend(
@@ -76,12 +81,12 @@ impl Hub {
         }
     }
 
-    /// Ends the workers, which have nothing to do or are dead. The pool's own thread has ended.
+    /// In the pool's own thread: ends the workers, which have nothing to do or are dead.
     pub(super) fn end_workers(&self, until: Option<Instant>) {
         let grace = Instant::now() + GRACE;
         let until = until.map_or(grace, |until| until.min(grace));
         let mut links = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter() {
             let mut state = seat.state.lock();
             state.send(|out| {
                 // Infallible: there is no payload.
@@ -90,29 +95,12 @@ impl Hub {
             links.extend(state.link.take());
             state.vacate();
         }
-        for mut link in links {
-            // Whatever they still say, nobody is interested; the end of the socket is what counts.
-            let mut rest = [0; 1024];
-            loop {
-                match (&*link.work).read(&mut rest) {
-                    Ok(0) => break,
-                    Ok(_) => continue,
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
-                }
-                let left = until.saturating_duration_since(Instant::now());
-                let Ok(timeout) = Timespec::try_from(left) else {
-                    break;
-                };
-                let mut files = [PollFd::new(&link.work, PollFlags::IN)];
-                match poll(&mut files, Some(&timeout)) {
-                    Ok(0) => break,
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(_) => break,
-                }
-            }
-            // Nobody asks any more how it ended.
-            let _ = end(&mut link.child);
+        for link in links {
+            see_off(link, until);
+        }
+        self.wait_for_leaving();
+        if let Some(output) = &self.output {
+            output.end(Instant::now() + GRACE);
         }
     }
 }

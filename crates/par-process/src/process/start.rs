@@ -5,7 +5,7 @@ use super::builder::ProcessBuilder;
 use super::child::current_process;
 use super::{Inner, Process, State, family};
 use crate::before_main::CHILD;
-use crate::files::send_some;
+use crate::files::send_files;
 use crate::protocol::Image;
 use crate::{role, sentinel};
 use par_core::{StartError, wire};
@@ -113,7 +113,7 @@ fn introduce(mut control: &UnixStream, birth: &[u8], files: &[OwnedFd]) -> io::R
     wire::write_frame(&mut control, BIRTH, birth).map_err(io::Error::other)?;
     if !files.is_empty() {
         let files: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
-        send_some(control, &files)?;
+        send_files(control, &files)?;
     }
     let mut payload = Vec::new();
     let kind = wire::read_frame(&mut control, LONGEST_CRY, &mut payload).map_err(io::Error::other)?;

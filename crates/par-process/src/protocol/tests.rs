@@ -46,12 +46,12 @@ fn a_batch_is_read_as_it_was_written() {
                 job: 11,
                 call: 3,
                 part: a,
-                input,
+                input: Input::Here(input),
             },
             Item::Run {
                 number: 41,
                 job: 12,
-                input: empty,
+                input: Input::Here(empty),
                 ..
             },
         ] => assert_eq!(
@@ -125,7 +125,11 @@ proptest! {
         }
         if let Ok(items) = items_of(&payload) {
             for item in items {
-                if let Item::Call { call: range, .. } | Item::Run { input: range, .. } = item {
+                if let Item::Call { call: range, .. } | Item::Run {
+                    input: Input::Here(range),
+                    ..
+                } = item
+                {
                     prop_assert!(range.end <= payload.len());
                 }
             }

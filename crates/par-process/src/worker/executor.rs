@@ -1,7 +1,9 @@
 //! The threads of a worker that run tasks and, in between, read what comes.
 
 use super::Worker;
+use super::failpoint::reach;
 use super::inbox::{Heard, Request};
+use crate::arena::LARGE;
 use crate::protocol::{Hello, check_length, put_error, up};
 use par_core::engine::{Engine, Initializer};
 use par_core::{CancelFlag, TaskError, Token, enter_worker, push_token, wire};
@@ -15,6 +17,8 @@ use std::time::Instant;
 
 /// Stack of a thread that runs tasks: as much as a program's first thread usually has.
 const STACK: usize = 8 << 20;
+/// The most memory that stays with a thread for the next reply.
+const WARM: usize = 16 << 20;
 /// Replies that are gathered while there is more to run.
 const GATHER: usize = 64;
 
@@ -38,6 +42,8 @@ struct State {
     /// Replies since the last were sent.
     gathered: usize,
     stopping: bool,
+    /// This worker has grown too large, and begins nothing but what its tasks wait for.
+    worn: bool,
 }
 
 /// What the first thread does before it runs tasks.
@@ -49,6 +55,11 @@ struct First {
 impl State {
     fn has_place(&self) -> bool {
         self.running.len() <= self.blocked
+    }
+
+    /// Whether a request may begin.
+    fn may_begin(&self) -> bool {
+        self.has_place() && (!self.worn || self.blocked > 0)
     }
 
     /// Whether somebody should read: for a place that is free, or for those that wait for answers.
@@ -70,6 +81,13 @@ impl Executors {
                 flag.raise();
             }
         }
+    }
+
+    /// Asks `question` while a task runs, which does not end meanwhile; false where none does.
+    pub(super) fn while_running(&self, question: impl FnOnce() -> bool) -> bool {
+        let state = self.state.lock();
+        // One that waits for others runs no code.
+        state.running.len() > state.blocked && question()
     }
 
     pub(super) fn all_ended(&self) -> bool {
@@ -121,7 +139,9 @@ impl Worker {
     fn initialize(&self, First { initializer, tell }: First) -> bool {
         let ready = initializer.map_or(Ok(()), |initializer| initializer.run());
         let hello = match &ready {
-            Ok(()) => Hello::Ready,
+            Ok(()) => Hello::Ready {
+                arena: self.arena.is_some(),
+            },
             Err(error) => Hello::Initializer(error.clone()),
         };
         let go = ready.is_ok();
@@ -139,9 +159,10 @@ impl Worker {
         let mut reply = Vec::new();
         let mut now = state.lock();
         while !now.stopping {
-            if now.has_place()
+            if now.may_begin()
                 && let Some(request) = now.requests.pop_front()
             {
+                reach("received");
                 if self.outbox.page().begin(request.generation, request.number) {
                     now = self.run_for(now, &request, &mut reply);
                 }
@@ -181,12 +202,18 @@ impl Worker {
         let Executors { state, changed } = &self.executors;
         let flag = Arc::new(CancelFlag::new(None));
         now.running.push((request.job, Arc::clone(&flag)));
+        if self.gauge.is_some() {
+            self.tick();
+        }
         if now.wants_reader() {
             self.call_reader(&mut now);
         }
         drop(now);
+        reach("begun");
         let full = self.run(request, &flag, reply);
+        let worn = self.is_worn();
         now = state.lock();
+        now.worn |= worn;
         if let Some(at) = now.running.iter().position(|(_, held)| Arc::ptr_eq(held, &flag)) {
             now.running.swap_remove(at);
         }
@@ -238,7 +265,14 @@ impl Worker {
             Ok(prepared) => {
                 let _token = push_token(Token::Flag(Arc::clone(flag)));
                 // Code of users runs outside of tasks as well, while inputs are decoded.
-                par_core::catch(|| prepared.run(request.part, request.input(), reply))
+                par_core::catch(|| match request.input(self.arena.as_deref()) {
+                    Some(input) => {
+                        prepared.run(request.part, input, reply);
+                        Ok(())
+                    }
+                    None => Err(TaskError::Codec("input: it lies nowhere".to_owned())),
+                })
+                .and_then(|run| run)
             }
             Err(error) => Err(error.clone()),
         };
@@ -249,9 +283,17 @@ impl Worker {
             reply.clear();
             put_error(reply, error);
         }
+        reach("ran");
         let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let full = self.outbox.reply(request.number, took, ended.is_err(), reply);
-        if reply.capacity() > 1 << 20 {
+        let shared = match &self.arena {
+            Some(arena) if reply.len() >= LARGE => {
+                self.outbox.reply_shared(request.number, took, arena, reply)
+            }
+            _ => None,
+        };
+        let full = shared.unwrap_or_else(|| self.outbox.reply(request.number, took, ended.is_err(), reply));
+        reach("kept");
+        if reply.capacity() > WARM {
             *reply = Vec::new();
         }
         full

@@ -1,12 +1,12 @@
 //! What a worker reads from its pool: frames, the code that requests name, and the requests.
 
 use super::Worker;
-use crate::protocol::{Bad, Ended, Item, Items, OVERHEAD, down, read_answer};
+use crate::arena::{Arena, Side};
+use crate::protocol::{Bad, Ended, Input, Item, Items, OVERHEAD, down, read_answer};
 use par_core::remote::{Call, Part, Prepared};
 use par_core::{TaskError, forbid_blocking, share, wire};
 use std::collections::HashMap;
 use std::io::BufReader;
-use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,12 +25,16 @@ pub(super) struct Request {
     pub(super) call: Result<Arc<Prepared>, TaskError>,
     pub(super) part: Part,
     frame: Arc<Vec<u8>>,
-    input: Range<usize>,
+    input: Input,
 }
 
 impl Request {
-    pub(super) fn input(&self) -> &[u8] {
-        &self.frame[self.input.clone()]
+    /// Nothing if it lies nowhere.
+    pub(super) fn input<'a>(&'a self, arena: Option<&'a Arena>) -> Option<&'a [u8]> {
+        match &self.input {
+            Input::Here(range) => Some(&self.frame[range.clone()]),
+            Input::Shared { offset, length } => arena?.get(Side::Down, *offset, *length),
+        }
     }
 }
 
@@ -139,6 +143,8 @@ fn answer(worker: &Worker, payload: &[u8]) -> Result<(), Bad> {
         match ended {
             Ended::Reply(reply) => claim.complete(reply, worker.index, Instant::now(), Duration::ZERO),
             Ended::Failed(error) => claim.fail(error),
+            // Those come in replies of workers only.
+            Ended::Shared(_) => claim.fail(TaskError::Codec("answer: it lies elsewhere".to_owned())),
         }
     }
     Ok(())

@@ -8,15 +8,19 @@
 //! 3. A worker ends when its pool says so, or is gone. The pool's death also kills it by signal, a stopped one as well.
 
 mod executor;
+pub(crate) mod failpoint;
 mod inbox;
+mod memory;
 mod nested;
 mod outbox;
 
+use crate::arena::Arena;
 use crate::page::Page;
 use crate::protocol::{Hello, Image, Setup, down, up};
 use crate::{die, receive_files};
 use executor::Executors;
 use inbox::Inbox;
+use memory::Gauge;
 use nested::Nested;
 use outbox::Outbox;
 use par_core::engine::Engine;
@@ -45,6 +49,10 @@ pub(crate) struct Worker {
     longest: u64,
     outbox: Outbox,
     executors: Executors,
+    /// The memory for large values, where there is one.
+    arena: Option<Arc<Arena>>,
+    /// Where its memory is limited.
+    gauge: Option<Gauge>,
     nested: Arc<Nested>,
     /// Held by the executor that reads.
     inbox: Mutex<Inbox>,
@@ -88,7 +96,7 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
-    let (work, control, page) =
+    let (work, control, page, arena) =
         take_files().map_err(text("its standard input is not the socket of a pool"))?;
     let reader = work.try_clone().map_err(text("the socket of its pool"))?;
     let mut inbox = Inbox::new(reader);
@@ -119,6 +127,12 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         say(Hello::Refused(refused.clone()))?;
         return Err(refused);
     }
+    if let Some(most) = setup.address_space {
+        limit_address_space(most).map_err(text("its address space cannot be limited"))?;
+    }
+    // Without it, large values go over the socket.
+    let arena = arena.and_then(|file| Arena::open(file).ok()).map(Arc::new);
+    let gauge = Gauge::new(setup.memory).map_err(text("its memory cannot be looked at"))?;
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| format!("a way to wake it: {error}"))?;
     let worker = Arc::new_cyclic(|me: &Weak<Worker>| Worker {
@@ -127,6 +141,8 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
         longest: setup.longest,
         outbox,
         executors: Executors::default(),
+        gauge,
+        arena,
         nested: Nested::new(Weak::clone(me)),
         inbox: Mutex::new(inbox),
         wake,
@@ -146,13 +162,21 @@ fn start() -> Result<Option<(Arc<Worker>, UnixStream)>, String> {
     }
 }
 
+fn limit_address_space(most: u64) -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::As);
+    // Not beyond what this process was given.
+    limit.current = Some(limit.maximum.map_or(most, |maximum| maximum.min(most)));
+    Ok(setrlimit(Resource::As, limit)?)
+}
+
 /// The socket to the pool arrives as standard input, and brings the control socket and the page. Tasks that read their
 /// standard input get the end of file.
-fn take_files() -> io::Result<(UnixStream, UnixStream, OwnedFd)> {
+fn take_files() -> io::Result<(UnixStream, UnixStream, OwnedFd, Option<OwnedFd>)> {
     let work = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    let [control, page] = receive_files(&work)?;
-    Ok((work, UnixStream::from(control), page))
+    let ([control, page], more) = receive_files(&work)?;
+    Ok((work, UnixStream::from(control), page, more.into_iter().next()))
 }
 
 /// The first thread (rule 2). Returns the exit code.
@@ -193,6 +217,7 @@ fn watch(worker: &Worker, mut control: UnixStream) -> i32 {
         }
         if worker.ticking.load(Ordering::Acquire) {
             worker.outbox.flush();
+            worker.weigh();
             worker.offer_some(usize::try_from(worker.outbox.page().idle()).unwrap_or(usize::MAX));
             worker.rest();
         }
@@ -202,7 +227,11 @@ fn watch(worker: &Worker, mut control: UnixStream) -> i32 {
 impl Worker {
     /// Stops ticking if nothing waits.
     fn rest(&self) {
-        let waits = || !self.outbox.is_empty() || self.nested.has_local();
+        let waits = || {
+            !self.outbox.is_empty()
+                || self.nested.has_local()
+                || (self.gauge.is_some() && self.executors.while_running(|| true))
+        };
         if !waits() {
             self.ticking.store(false, Ordering::SeqCst);
             // Somebody may have come in between, and found it ticking.
