@@ -41,6 +41,10 @@ enum Command {
     Recipes(recipes::Options),
     /// Run an example as ranks under the MPI launcher of this machine
     Mpi(mpi::Options),
+    /// What a rank of `bench` runs
+    #[cfg(feature = "mpi")]
+    #[command(hide = true)]
+    BenchRanks(bench::ranks::Options),
     /// Build the documentation, with warnings as errors
     Doc,
     /// Check the rules of the architecture over the whole tree
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Recipes(options) => recipes::run(&options),
         Command::Mpi(options) => mpi::run(&options),
+        #[cfg(feature = "mpi")]
+        Command::BenchRanks(options) => bench::ranks::run(&options),
         Command::Doc => doc::run(),
         Command::Tidy => tidy::run(),
         Command::Ci => ci::run(),

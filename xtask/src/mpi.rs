@@ -98,6 +98,8 @@ impl Launcher {
             }
             command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
             command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
+            // It waits a second between asking and killing ranks whose job has failed.
+            command.env("OMPI_MCA_odls_base_sigkill_timeout", "0");
             // A rank has threads: bound to one core they would wait for each other.
             command.env("OMPI_MCA_hwloc_base_binding_policy", "none");
             command.env("PRTE_MCA_hwloc_default_binding_policy", "none");

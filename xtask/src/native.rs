@@ -22,7 +22,15 @@ pub(crate) static AMQP: Native = Native {
     package: "par-dist",
     feature: "amqp",
     needs: &[&RABBITMQ],
-    tests: &["--tests"],
+    tests: &[
+        "--lib",
+        "--test=laws_amqp",
+        "--test=amqp_faults",
+        "--test=amqp_input",
+        "--test=amqp_programs",
+        "--",
+        "--test-threads=2",
+    ],
 };
 
 pub(crate) static OPENCL_DEVICES: Native = Native {

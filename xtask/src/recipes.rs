@@ -111,6 +111,24 @@ pub(crate) const RECIPES: &[Recipe] = &[
         "a line `map: 0 1 4 .. 9801`, in order; every other line of 100 numbers is the same",
         r3_pool,
     ),
+    Recipe::plain(
+        "r3_pipe",
+        "par-process",
+        "the squares of 0 to 9, one a line, then the end of the pipe",
+        r3_pipe,
+    ),
+    Recipe::plain(
+        "r3_queue",
+        "par-process",
+        "two consumers get 0 to 9, each once; the queue is empty in the end, and all tasks are done",
+        r3_queue,
+    ),
+    Recipe::plain(
+        "r3_manager",
+        "par-process",
+        "ten processes fill one dictionary: 0 to 9 with their doubles",
+        r3_manager,
+    ),
     Recipe {
         native: Some(&MPI_RANKS),
         ranks: Some(5),
@@ -405,7 +423,7 @@ fn r3_mpi_hello(seen: &Observed) -> Result<(), String> {
     }
 }
 
-/// Lines `serial: 0.123 s: [results]`, and the same for threads and processes.
+/// Lines `serial: [results] in 0.123 s`, and the same for threads and processes.
 fn r4_futures(seen: &Observed) -> Result<(), String> {
     let mut all = Vec::new();
     for how in ["serial", "threads", "processes"] {
@@ -414,10 +432,11 @@ fn r4_futures(seen: &Observed) -> Result<(), String> {
             .lines()
             .find_map(|line| line.strip_prefix(how)?.strip_prefix(": "))
             .ok_or_else(|| format!("no line `{how}: ..`"))?;
-        let (seconds, results) = line
-            .split_once(" s: ")
-            .ok_or_else(|| format!("{how}: no ` s: ` between time and results"))?;
-        if !seconds.parse::<f64>().is_ok_and(|seconds| seconds > 0.0) {
+        let (results, seconds) = line
+            .strip_suffix(" s")
+            .and_then(|line| line.split_once(" in "))
+            .ok_or_else(|| format!("{how}: no time after the results"))?;
+        if !seconds.parse::<f64>().is_ok_and(|seconds| seconds >= 0.0) {
             return Err(format!("{how}: {seconds:?} is no time"));
         }
         if numbers(results).len() != 10 {
@@ -432,6 +451,32 @@ fn r4_futures(seen: &Observed) -> Result<(), String> {
     }
 }
 
+fn r3_pipe(seen: &Observed) -> Result<(), String> {
+    let squares = (0..10).map(|number: u64| (number * number).to_string());
+    let lines: Vec<_> = squares.chain(["End".to_owned()]).collect();
+    lines_are(seen, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn r3_queue(seen: &Observed) -> Result<(), String> {
+    let got = |line: &&str| line.starts_with("first got ") || line.starts_with("second got ");
+    let mut items: Vec<_> = seen.stdout.lines().filter(got).flat_map(numbers).collect();
+    items.sort_unstable();
+    if items != (0..10).collect::<Vec<_>>() {
+        return Err(format!("not each of 0 to 9 was got once: {items:?}"));
+    }
+    for line in ["size 0, empty true", "all tasks are done"] {
+        if !seen.stdout.lines().any(|seen| seen == line) {
+            return Err(format!("no line {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn r3_manager(seen: &Observed) -> Result<(), String> {
+    let pairs: Vec<_> = (0..10).map(|key| format!("{key}: {}", 2 * key)).collect();
+    lines_are(seen, &[&format!("{{{}}}", pairs.join(", "))])
+}
+
 fn r6_reduction(seen: &Observed) -> Result<(), String> {
     let lines: Vec<_> = seen.stdout.lines().filter(|line| !line.is_empty()).collect();
     match lines.iter().find(|line| !numbers(line).contains(&21_253_400)) {
@@ -442,20 +487,19 @@ fn r6_reduction(seen: &Observed) -> Result<(), String> {
 }
 
 fn r6_cl_info(seen: &Observed) -> Result<(), String> {
-    let text = seen.stdout.to_lowercase();
     let rows = [
-        "platform",
-        "device",
-        "type",
-        "clock",
-        "compute units",
-        "local memory",
-        "constant memory",
-        "global memory",
-        "largest allocation",
-        "largest work group",
+        "Platform - ",
+        "Device - ",
+        "Type: ",
+        "Clock Speed: ",
+        "Compute Units: ",
+        "Local Memory: ",
+        "Constant Memory: ",
+        "Global Memory: ",
+        "Max Allocation: ",
+        "Max Work-Group Size: ",
     ];
-    match rows.iter().find(|row| !text.contains(**row)) {
+    match rows.iter().find(|row| !seen.stdout.contains(**row)) {
         None => Ok(()),
         Some(row) => Err(format!("no row {row:?}")),
     }

@@ -203,11 +203,16 @@ fn native(native: &Native) -> Result<Outcome, Error> {
         });
     }
     let of = |verb: &'static str| {
-        let mut cargo = cargo(&[verb, "--package", native.package, "--features", native.feature]);
+        let mut cargo = cargo(&[verb, "--package", native.package]);
         if verb == "clippy" {
-            cargo.args(["--all-targets", "--", "-D", "warnings"]);
+            // The benchmarks of this program use the feature too, and have no test that runs with it.
+            let features = format!("{},xtask/{}", native.qualified(), native.feature);
+            cargo.args(["--package", "xtask", "--all-targets", "--features", &features]);
+            cargo.args(["--", "-D", "warnings"]);
         } else {
-            cargo.arg("--no-fail-fast").args(native.tests);
+            cargo
+                .args(["--features", native.feature, "--no-fail-fast"])
+                .args(native.tests);
         }
         cargo
     };

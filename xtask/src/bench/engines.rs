@@ -8,6 +8,7 @@ use super::wordcount::{self, Counts};
 use super::{pi, sum};
 use crate::Error;
 use crate::native::{AMQP, MPI_RANKS, Native};
+use par_async::AsyncPool;
 use par_core::{Observer, Plan, Pool, Sum};
 use par_dist::ClusterPool;
 use par_process::ProcessPool;
@@ -38,6 +39,15 @@ pub(crate) const ENGINES: &[Engine] = &[
         name: "cluster",
         measure: |bench, workers, trace| bench.on(&ClusterPool::new(workers)?, "cluster", trace),
     },
+    Engine {
+        name: "async",
+        measure: |bench, workers, trace| bench.on(&AsyncPool::new(workers)?, "async", trace),
+    },
+    #[cfg(feature = "amqp")]
+    Engine {
+        name: RABBITMQ,
+        measure: super::rabbitmq::measure,
+    },
     #[cfg(feature = "mpi")]
     Engine {
         name: MPI,
@@ -46,7 +56,7 @@ pub(crate) const ENGINES: &[Engine] = &[
 ];
 
 pub(crate) const MPI: &str = "mpi";
-const RABBITMQ: &str = "rabbitmq";
+pub(crate) const RABBITMQ: &str = "rabbitmq";
 
 /// Engines that are in this build only where a native feature can be used.
 pub(crate) const NATIVE_ENGINES: &[(&str, &Native)] = &[(MPI, &MPI_RANKS), (RABBITMQ, &AMQP)];

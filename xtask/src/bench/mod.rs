@@ -17,6 +17,8 @@ mod page;
 mod philox;
 mod pi;
 mod plot;
+#[cfg(feature = "amqp")]
+mod rabbitmq;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
 mod report;
