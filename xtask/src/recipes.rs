@@ -124,6 +124,12 @@ pub(crate) const RECIPES: &[Recipe] = &[
         r3_queue,
     ),
     Recipe::plain(
+        "r3_sync",
+        "par-process",
+        "p1 and p2 pass the barrier together, p3 and p4 do not wait for it; then the event, the condition and the semaphore have done theirs",
+        r3_sync,
+    ),
+    Recipe::plain(
         "r3_manager",
         "par-process",
         "ten processes fill one dictionary: 0 to 9 with their doubles",
@@ -465,6 +471,28 @@ fn r3_queue(seen: &Observed) -> Result<(), String> {
         return Err(format!("not each of 0 to 9 was got once: {items:?}"));
     }
     for line in ["size 0, empty true", "all tasks are done"] {
+        if !seen.stdout.lines().any(|seen| seen == line) {
+            return Err(format!("no line {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// p2 comes to the barrier 300 ms late: p1 passes no earlier than that, and the others have not waited.
+fn r3_sync(seen: &Observed) -> Result<(), String> {
+    let time = |who: &str| {
+        let line = seen.stdout.lines().find(|line| line.starts_with(who));
+        line.and_then(|line| numbers(line).last().copied())
+            .ok_or_else(|| format!("no line of {who}"))
+    };
+    let (p1, p2) = (time("p1")?, time("p2")?);
+    let others = time("p3")?.min(time("p4")?);
+    if p1.abs_diff(p2) > 200 || others + 100 > p1.min(p2) {
+        return Err(format!(
+            "p1 at {p1}, p2 at {p2}, the first of the others at {others}"
+        ));
+    }
+    for line in ["4 lines", "3 done, 0 left", "1 permit free"] {
         if !seen.stdout.lines().any(|seen| seen == line) {
             return Err(format!("no line {line:?}"));
         }
