@@ -30,10 +30,7 @@ enum Work {
 }
 
 const STEPS: &[(&str, Work)] = &[
-    (
-        "unit and integration tests",
-        Work::Tests(&["test", "--workspace", "--all-targets", "--no-fail-fast"]),
-    ),
+    ("unit and integration tests", Work::Tests(UNIT)),
     (
         "doc tests",
         Work::Tests(&["test", "--workspace", "--doc", "--no-fail-fast"]),
@@ -49,6 +46,17 @@ const STEPS: &[(&str, Work)] = &[
     ("recipes", Work::Inside(all_recipes)),
     ("a user's crate", Work::Inside(user::outcome)),
     ("packages", Work::Check(PACKAGE)),
+];
+
+/// All targets but benches: those without a harness would measure, for minutes. The lints build them.
+const UNIT: &[&str] = &[
+    "test",
+    "--workspace",
+    "--lib",
+    "--bins",
+    "--tests",
+    "--examples",
+    "--no-fail-fast",
 ];
 
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];

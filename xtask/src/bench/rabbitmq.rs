@@ -8,7 +8,7 @@ use super::Bench;
 use super::engines::RABBITMQ;
 use super::measure::Measured;
 use crate::Error;
-use par_dist::{BrokerUrl, ClusterPool, Options};
+use par_dist::{ClusterPool, Options};
 use std::path::Path;
 
 /// Measures on that many workers of this program.
@@ -21,9 +21,8 @@ pub(super) fn measure(
     trace: Option<&Path>,
 ) -> Result<Vec<Measured>, Error> {
     let server = server::Rabbit::start()?;
-    let broker: BrokerUrl = server.url().parse()?;
     let options = Options {
-        broker: Some(broker),
+        broker: Some(server.url().into()),
         ..Options::default()
     };
     // Declared after the server, so dropped before it.
