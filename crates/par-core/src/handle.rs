@@ -135,10 +135,7 @@ impl<O: 'static> Handle<O> {
         if let Some(error) = self.job.early_end() {
             return Err(error);
         }
-        self.job
-            .body
-            .take()
-            .unwrap_or_else(|| Err(TaskError::Rejected("the outcome was taken before".to_owned())))
+        take(&self.job).unwrap_or_else(|| Err(TaskError::Rejected("the outcome was taken before".to_owned())))
     }
 }
 
@@ -147,8 +144,8 @@ impl<O: 'static> Future for Handle<O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if !this.job.is_done() && context::is_worker_of(&this.engine) {
-            awaited_by_worker(&this.plain(), &this.engine);
+        if !this.job.is_done() {
+            awaited(this.job.unclaimed(), || this.plain(), &this.engine);
         }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
             return Poll::Ready(this.outcome());
@@ -157,13 +154,18 @@ impl<O: 'static> Future for Handle<O> {
     }
 }
 
-/// A worker of the same pool awaits `job`, in an async task.
-fn awaited_by_worker(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
-    if context::may_block().is_ok() {
+/// Somebody awaits a job that is not done.
+fn awaited(unclaimed: usize, job: impl FnOnce() -> Arc<Job>, engine: &Arc<dyn Engine>) {
+    let worker = context::is_worker_of(engine);
+    if worker && context::may_block().is_ok() {
         // On a worker without a runtime there may be nobody else to run it (law 9).
-        run_awaited(job, engine);
-    } else if job.unclaimed() > 0 {
-        engine.expedite(job);
+        run_awaited(&job(), engine);
+    } else if unclaimed > 0 {
+        if worker {
+            engine.expedite(&job());
+        } else {
+            engine.awaited(&job());
+        }
     }
 }
 
@@ -189,8 +191,8 @@ impl Future for Done<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if !this.job.is_done() && context::is_worker_of(this.engine) {
-            awaited_by_worker(this.job, this.engine);
+        if !this.job.is_done() {
+            awaited(this.job.unclaimed(), || Arc::clone(this.job), this.engine);
         }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
             return Poll::Ready(());
@@ -207,6 +209,16 @@ impl Drop for Done<'_> {
     }
 }
 
+/// The outcome of a job that is done. Only its handle takes it, by `&mut` or in its last act, or what the handle leaves behind
+/// when it is dropped.
+fn take<O>(job: &Job<dyn Outcome<O>>) -> Option<Result<O, TaskError>> {
+    if !job.ended_by_itself() {
+        return None;
+    }
+    // SAFETY: it has ended, and not early; there is one taker at a time, as said above.
+    unsafe { job.body.take() }
+}
+
 impl<O: 'static> Drop for Handle<O> {
     fn drop(&mut self) {
         // Whoever turns it on takes the wakers with it.
@@ -221,7 +233,7 @@ impl<O: 'static> Drop for Handle<O> {
         let weak = Arc::downgrade(&self.job);
         self.job.core.completion.on_done(Box::new(move || {
             if let Some(job) = weak.upgrade()
-                && let Some(Err(error @ TaskError::Panicked(_))) = job.body.take()
+                && let Some(Err(error @ TaskError::Panicked(_))) = take(&job)
             {
                 eprintln!("par: detached task {name}: {error}");
             }

@@ -23,6 +23,7 @@ use crate::remote::{Call, Part};
 use crate::run_async::Sleepers;
 use crate::share::Recorder;
 use crate::wait::Completion;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,8 +37,20 @@ pub struct JobId(pub u64);
 
 impl JobId {
     fn next() -> Self {
+        /// How many numbers a thread takes at a time: with one each, all threads that submit would write the same line.
+        const SUPPLY: u64 = 1024;
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        JobId(NEXT.fetch_add(1, Ordering::Relaxed))
+        thread_local! {
+            static OWN: Cell<Range<u64>> = const { Cell::new(0..0) };
+        }
+        let mut own = OWN.take();
+        let id = own.next().unwrap_or_else(|| {
+            let first = NEXT.fetch_add(SUPPLY, Ordering::Relaxed);
+            own = first + 1..first + SUPPLY;
+            first
+        });
+        OWN.set(own);
+        JobId(id)
     }
 }
 
@@ -162,7 +175,7 @@ impl Spec {
             asynchronous: false,
             attempts: plan.attempt_limit(),
             timeout: plan.time_limit(),
-            observers: observers.clone(),
+            observers: observers.of_job(),
         }
     }
 
@@ -231,6 +244,11 @@ impl<B: ?Sized + Body> Job<B> {
         self.core.completion.is_done()
     }
 
+    /// Whether every part has ended, and that was the end of the job.
+    pub(crate) fn ended_by_itself(&self) -> bool {
+        self.core.completion.is_done() && !self.core.completion.is_early()
+    }
+
     /// Whether the job was cancelled or is past its deadline; running tasks see it as their token.
     pub fn is_cancelled(&self) -> bool {
         self.core.cancelled.load(Ordering::Relaxed) || self.past_deadline()
@@ -297,13 +315,18 @@ impl<B: ?Sized + Body> Job<B> {
 
     /// Ends all unclaimed parts with `error`: the pool is closing, or broken.
     pub fn fail_unclaimed(&self, error: &TaskError) {
-        while let Some(range) = self.core.schedule.next(Claimant::Any) {
+        while let Some(range) = self.take_range() {
             self.end_with(range, error.clone());
         }
     }
 
+    /// Takes the next range out of the schedule, for who ends it with `end_with`.
+    pub(crate) fn take_range(&self) -> Option<Range<usize>> {
+        self.core.schedule.next(Claimant::Any)
+    }
+
     /// Ends parts that are not run to their end.
-    fn end_with(&self, range: Range<usize>, error: TaskError) {
+    pub(crate) fn end_with(&self, range: Range<usize>, error: TaskError) {
         self.core.observers.emit(|| Event::Failed {
             job: self.id(),
             parts: range.clone(),
@@ -341,7 +364,9 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     fn finished(&self, count: usize) {
-        if self.core.left.fetch_sub(count, Ordering::AcqRel) == count && self.turn_done() {
+        // Who ended all parts at once shares the count with nobody.
+        let last = count == self.core.parts || self.core.left.fetch_sub(count, Ordering::AcqRel) == count;
+        if last && self.turn_done() {
             self.core.completion.wake();
         }
     }

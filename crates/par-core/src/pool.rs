@@ -282,10 +282,11 @@ impl<E: ?Sized + Engine> Pool<E> {
                 reason: Refused::Unfit(error),
             });
         }
-        let job = self.unchecked_single(kernel, input);
+        let body = SingleBody::new(kernel, input, K::start);
+        let job = Job::new(self.spec::<K>(), 1, Schedule::single(), body);
         let plain: Arc<Job> = Arc::clone(&job) as Arc<Job<dyn Body>>;
         if let Err(reason) = self.hand_over(plain, room) {
-            return match job.body.take_input() {
+            return match job.take_input() {
                 Some(input) => Err(TrySubmitError { input, reason }),
                 // The engine took it after all, and refused too late: the handle says how it ended.
                 None => Ok(Handle::new(
@@ -300,19 +301,15 @@ impl<E: ?Sized + Engine> Pool<E> {
         ))
     }
 
-    fn unchecked_single<K: Kernel>(&self, kernel: K, input: K::In) -> Arc<Job<SingleBody<K>>> {
-        Job::new(
-            self.spec::<K>(),
-            1,
-            Schedule::single(),
-            SingleBody::new(kernel, input),
-        )
-    }
-
     /// A job of one part.
-    fn single<K: Kernel>(&self, kernel: K, input: K::In) -> Result<Arc<Job<SingleBody<K>>>, TaskError> {
+    fn single<K: Kernel>(
+        &self,
+        kernel: K,
+        input: K::In,
+    ) -> Result<Arc<Job<impl Outcome<K::Out> + 'static>>, TaskError> {
         self.plan.check()?;
-        Ok(self.unchecked_single(kernel, input))
+        let body = SingleBody::new(kernel, input, K::start);
+        Ok(Job::new(self.spec::<K>(), 1, Schedule::single(), body))
     }
 
     fn hand_over(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
@@ -336,8 +333,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     /// Tells the clock and those who watch of a job that is about to be handed over.
     fn announce(&self, job: &Arc<Job>) {
         timer::watch(job, &self.erased);
-        let observers = self.engine.observers();
-        observers.emit(|| Event::Submitted {
+        job.observers().emit(|| Event::Submitted {
             job: job.id(),
             name: job.name(),
             parts: job.parts(),

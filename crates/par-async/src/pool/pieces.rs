@@ -4,7 +4,7 @@
 //! part itself, so that a part which is ready at once costs neither a task of the runtime nor a wake-up; what is pending after its
 //! first poll goes on as a piece of its own, beside the others, under a permit of the job.
 
-use super::pump::{LOOK, RUNTIME_GONE, TURN};
+use super::pump::{Inline, LOOK, Pump, RUNTIME_GONE, TURN};
 use super::{Inner, State};
 use par_core::job::{Job, RunAsync, Step, Tally};
 use par_core::{Claimant, TaskError};
@@ -237,7 +237,7 @@ impl Inner {
         }
     }
 
-    /// Begins an async job that waits for its turn: a task of this pool waits for it (rule 2).
+    /// A task of this pool waits for an async job that has not begun: takes it out of turn (rule 2).
     pub(super) fn begin_now(this: &Arc<Inner>, job: &Arc<Job>) {
         let mut after = After::default();
         {
@@ -249,6 +249,25 @@ impl Inner {
             }
         }
         after.follow(this);
+        if job.parts() == 1 {
+            Inner::begin_here(this, job);
+        }
+    }
+
+    /// Polls an awaited job of one part here, if it may (rule 4 of the pumps).
+    pub(super) fn begin_here(this: &Arc<Inner>, job: &Arc<Job>) {
+        let Some(_here) = Inline::enter(this) else {
+            return;
+        };
+        let mine = this.state.lock().line.take(job);
+        if let Some((job, outside)) = mine {
+            let visit = this.visit();
+            let over = Pump::begin(this, job, outside);
+            drop(visit);
+            if let Some(over) = over {
+                Inner::end_piece(this, over);
+            }
+        }
     }
 
     pub(super) fn spawn(this: &Arc<Inner>, piece: Piece) {
