@@ -200,11 +200,13 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// How many parts it has.
+    #[inline]
     pub fn parts(&self) -> usize {
         self.core.parts
     }
 
     /// How many parts nobody has claimed yet. An engine drops a job from its queue when this is 0.
+    #[inline]
     pub fn unclaimed(&self) -> usize {
         self.core.schedule.left()
     }
@@ -220,6 +222,7 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// Whether its task is an `async fn`: [`Claim::run_async`] then runs it without holding a thread while it waits.
+    #[inline]
     pub fn is_async(&self) -> bool {
         self.core.asynchronous
     }
@@ -235,21 +238,25 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// When the job times out, if it does.
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         self.core.limit.map(|(at, _)| at)
     }
 
     /// Whether every part has ended, or the job was ended early.
+    #[inline]
     pub fn is_done(&self) -> bool {
         self.core.completion.is_done()
     }
 
     /// Whether every part has ended, and that was the end of the job.
+    #[inline]
     pub(crate) fn ended_by_itself(&self) -> bool {
         self.core.completion.is_done() && !self.core.completion.is_early()
     }
 
     /// Whether the job was cancelled or is past its deadline; running tasks see it as their token.
+    #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.core.cancelled.load(Ordering::Relaxed) || self.past_deadline()
     }
@@ -259,10 +266,12 @@ impl<B: ?Sized + Body> Job<B> {
         self.core.cancelled.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn observers(&self) -> &Observers {
         &self.core.observers
     }
 
+    #[inline]
     fn past_deadline(&self) -> bool {
         self.core.limit.is_some_and(|(at, _)| Instant::now() >= at)
     }
@@ -273,6 +282,7 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// What the waiters of a job that was ended early report instead of values.
+    #[inline]
     pub(crate) fn early_end(&self) -> Option<TaskError> {
         if !self.core.completion.is_early() {
             return None;
@@ -363,6 +373,7 @@ impl<B: ?Sized + Body> Job<B> {
         late
     }
 
+    #[inline]
     fn finished(&self, count: usize) {
         // Who ended all parts at once shares the count with nobody.
         let last = count == self.core.parts || self.core.left.fetch_sub(count, Ordering::AcqRel) == count;
@@ -536,6 +547,7 @@ impl Claim {
     }
 
     /// The first part, if there is any left.
+    #[inline]
     pub(crate) fn first(&self) -> Option<usize> {
         (!self.ended && !self.range.is_empty()).then_some(self.range.start)
     }
@@ -560,6 +572,7 @@ impl Claim {
     }
 
     /// The first part has ended; whether there are more. The job hears of it with the last, or when the claim is dropped.
+    #[inline]
     pub(crate) fn first_ended(&mut self) -> bool {
         self.untold += 1;
         self.range.start += 1;
@@ -578,6 +591,7 @@ impl Claim {
         self.tell();
     }
 
+    #[inline]
     fn tell(&mut self) {
         match std::mem::take(&mut self.untold) {
             0 => {}

@@ -79,11 +79,13 @@ impl Completion {
         }
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         is_on(self.state.load(Ordering::Acquire))
     }
 
     /// Whether it was turned on by `turn_on_early`.
+    #[inline]
     pub(crate) fn is_early(&self) -> bool {
         self.state.load(Ordering::Acquire) & EARLY != 0
     }
@@ -107,6 +109,7 @@ impl Completion {
         self.turn(EARLY)
     }
 
+    #[inline]
     fn turn(&self, to: u8) -> bool {
         let mut seen = 0;
         while !is_on(seen) {

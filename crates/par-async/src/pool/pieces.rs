@@ -150,7 +150,18 @@ impl After {
         }
     }
 
+    #[inline]
     pub(super) fn follow(self, inner: &Arc<Inner>) {
+        let most = self.gone.is_empty() && self.wake_all.is_empty() && self.begin.is_none();
+        if most {
+            // Nothing, or a pump to wake.
+            self.wake.into_iter().for_each(Waker::wake);
+        } else {
+            self.follow_all(inner);
+        }
+    }
+
+    fn follow_all(self, inner: &Arc<Inner>) {
         drop(self.gone);
         if let Some(waker) = self.wake {
             waker.wake();
