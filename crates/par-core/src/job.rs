@@ -128,6 +128,7 @@ pub struct Job<B: ?Sized + Body = dyn Body> {
 }
 
 impl<B: Body> Job<B> {
+    #[inline]
     pub(crate) fn new(spec: Spec, parts: usize, schedule: Schedule, body: B) -> Arc<Self> {
         let limit = spec.timeout.map(|limit| (Instant::now() + limit, limit));
         let job = Arc::new(Job {
@@ -169,10 +170,21 @@ pub(crate) struct Spec {
 
 impl Spec {
     pub(crate) fn new(name: &'static str, idempotent: bool, plan: &Plan, observers: &Observers) -> Self {
+        Spec::with(name, idempotent, false, plan, observers)
+    }
+
+    #[inline(always)]
+    fn with(
+        name: &'static str,
+        idempotent: bool,
+        asynchronous: bool,
+        plan: &Plan,
+        observers: &Observers,
+    ) -> Self {
         Spec {
             name,
             idempotent,
-            asynchronous: false,
+            asynchronous,
             attempts: plan.attempt_limit(),
             timeout: plan.time_limit(),
             observers: observers.of_job(),
@@ -180,11 +192,9 @@ impl Spec {
     }
 
     /// For the task of that kernel.
+    #[inline(always)]
     pub(crate) fn of<K: Kernel>(plan: &Plan, observers: &Observers) -> Self {
-        Spec {
-            asynchronous: K::ASYNC,
-            ..Spec::new(K::NAME, K::IDEMPOTENT, plan, observers)
-        }
+        Spec::with(K::NAME, K::IDEMPOTENT, K::ASYNC, plan, observers)
     }
 }
 
@@ -411,6 +421,7 @@ impl Job {
     }
 
     /// As [`claim`](Job::claim), for who needs the job itself no more.
+    #[inline]
     pub fn into_claim(self: Arc<Self>, who: Claimant) -> Option<Claim> {
         let range = self.next_range(who)?;
         Some(Claim {

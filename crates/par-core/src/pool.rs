@@ -227,8 +227,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     #[doc(alias = "apply")]
     #[doc(alias = "apply_async")]
     pub fn submit<T: Task>(&self, input: T::Input) -> Result<Handle<T::Output>, TaskError> {
-        self.start_single(OfTask::<T>::new(), input, Room::Wait)
-            .map_err(|e| e.reason.into())
+        self.start_single(OfTask::<T>::new(), input, Room::Wait, |_, reason| reason.into())
     }
 
     /// As [`submit`](Pool::submit), but never waits for room.
@@ -239,7 +238,8 @@ impl<E: ?Sized + Engine> Pool<E> {
         &self,
         input: T::Input,
     ) -> Result<Handle<T::Output>, TrySubmitError<T::Input>> {
-        self.start_single(OfTask::<T>::new(), input, Room::Now)
+        let refused = |input, reason| TrySubmitError { input, reason };
+        self.start_single(OfTask::<T>::new(), input, Room::Now, refused)
     }
 
     /// Runs two tasks, at the same time where there are workers for it, and returns both values.
@@ -266,35 +266,30 @@ impl<E: ?Sized + Engine> Pool<E> {
         kernel: K,
         input: K::In,
     ) -> Result<Handle<K::Out>, TaskError> {
-        self.start_single(kernel, input, Room::Wait)
-            .map_err(|e| e.reason.into())
+        self.start_single(kernel, input, Room::Wait, |_, reason| reason.into())
     }
 
-    fn start_single<K: Kernel>(
+    /// `refused` makes the error of a task that was not taken, of its input and the reason.
+    #[inline]
+    fn start_single<K: Kernel, R>(
         &self,
         kernel: K,
         input: K::In,
         room: Room,
-    ) -> Result<Handle<K::Out>, TrySubmitError<K::In>> {
+        refused: impl FnOnce(K::In, Refused) -> R,
+    ) -> Result<Handle<K::Out>, R> {
         if let Err(error) = self.plan.check() {
-            return Err(TrySubmitError {
-                input,
-                reason: Refused::Unfit(error),
-            });
+            return Err(refused(input, Refused::Unfit(error)));
         }
         let body = SingleBody::new(kernel, input, K::start);
         let job = Job::new(self.spec::<K>(), 1, Schedule::single(), body);
         let plain: Arc<Job> = Arc::clone(&job) as Arc<Job<dyn Body>>;
-        if let Err(reason) = self.hand_over(plain, room) {
-            return match job.take_input() {
-                Some(input) => Err(TrySubmitError { input, reason }),
-                // The engine took it after all, and refused too late: the handle says how it ended.
-                None => Ok(Handle::new(
-                    job as Arc<Job<dyn Outcome<K::Out>>>,
-                    Arc::clone(&self.erased),
-                )),
-            };
+        if let Err(reason) = self.hand_over(plain, room)
+            && let Some(input) = job.take_input()
+        {
+            return Err(refused(input, reason));
         }
+        // An engine that took it after all, and refused too late, lets the handle say how it ended.
         Ok(Handle::new(
             job as Arc<Job<dyn Outcome<K::Out>>>,
             Arc::clone(&self.erased),
@@ -359,6 +354,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         Schedule::new(&self.plan, parts, self.plan.chunk_size(parts, workers), workers)
     }
 
+    #[inline(always)]
     fn spec<K: Kernel>(&self) -> Spec {
         Spec::of::<K>(&self.plan, self.engine.observers())
     }
@@ -374,7 +370,6 @@ impl<E: ?Sized + SameProgram> Pool<E> {
         input: I,
         function: fn(I) -> O,
     ) -> Result<Handle<O>, TaskError> {
-        self.start_single(OfFn(function), input, Room::Wait)
-            .map_err(|e| e.reason.into())
+        self.start_single(OfFn(function), input, Room::Wait, |_, reason| reason.into())
     }
 }

@@ -173,6 +173,7 @@ impl Claim {
     /// }
     /// # }
     /// ```
+    #[inline]
     pub fn run_async(self) -> RunAsync {
         RunAsync {
             claim: self,
@@ -192,6 +193,7 @@ impl RunAsync {
     }
 
     /// What became of the parts so far; those that were detached count there.
+    #[inline]
     pub fn tally(&self) -> Tally {
         self.tally
     }

@@ -5,7 +5,7 @@
 //! first poll goes on as a piece of its own, beside the others, under a permit of the job.
 
 use super::pump::{Inline, LOOK, Pump, RUNTIME_GONE, TURN};
-use super::{Inner, State};
+use super::{Inner, Phase, State};
 use par_core::job::{Job, RunAsync, Step, Tally};
 use par_core::{Claimant, TaskError};
 use std::future::Future;
@@ -182,16 +182,13 @@ impl Inner {
     }
 
     pub(super) fn end_piece(this: &Arc<Inner>, over: Over) {
-        let after = {
-            let mut state = this.state.lock();
-            this.account(&mut state, over)
-        };
+        let mut after = After::default();
+        this.account(&mut this.state.lock(), over, &mut after);
         after.follow(this);
     }
 
     /// Accounts a piece that is over, and decides what may begin in its place.
-    pub(super) fn account(&self, state: &mut State, over: Over) -> After {
-        let mut after = After::default();
+    pub(super) fn account(&self, state: &mut State, over: Over, after: &mut After) {
         state.live -= 1;
         state.ran += over.tally.ran as u64;
         state.cancelled += over.tally.cancelled as u64;
@@ -204,16 +201,18 @@ impl Inner {
                     after.gone.push(job);
                     continue;
                 }
-                self.admit(state, job, true, &mut after);
+                self.admit(state, job, true, after);
                 break;
             }
             self.made_room(state);
         }
-        after.wake_all.extend(self.look_at_end(state));
-        after
+        if state.phase != Phase::Open {
+            after.wake_all.extend(self.look_at_end(state));
+        }
     }
 
     /// Counts an async job in, and puts it in the line or has it begun.
+    #[inline]
     pub(super) fn admit(&self, state: &mut State, job: Arc<Job>, outside: bool, after: &mut After) {
         state.outside += usize::from(outside);
         state.live += first_pieces(self, &job);

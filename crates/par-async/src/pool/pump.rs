@@ -43,6 +43,7 @@ pub(super) struct Line {
 impl Line {
     /// Puts a job in the line; the pump to wake for it (rule 1).
     #[must_use = "a pump may have to be woken, outside the lock"]
+    #[inline]
     pub(super) fn push(&mut self, job: Arc<Job>, outside: bool) -> Option<Waker> {
         self.jobs.push_back((job, outside));
         self.call()
@@ -171,10 +172,10 @@ impl Future for Pump {
         for polled in 1u32.. {
             let (next, after) = {
                 let mut state = inner.state.lock();
-                let mut after = match over.take() {
-                    Some(over) => inner.account(&mut state, over),
-                    None => After::default(),
-                };
+                let mut after = After::default();
+                if let Some(over) = over.take() {
+                    inner.account(&mut state, over, &mut after);
+                }
                 if polled == 1 {
                     state.line.on_its_way = false;
                 }

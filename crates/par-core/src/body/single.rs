@@ -35,21 +35,19 @@ pub(crate) struct SingleBody<K: Kernel, F> {
 /// How far the part is. Errors are kept elsewhere, as they are large and rare: a job is small then, and many of them stay in the
 /// caches.
 enum Stage<K: Kernel, F> {
-    Input(K::In),
+    /// Nothing once it was taken.
+    Input(Option<K::In>),
     /// Its future, which stays here until it is dropped here: it is pinned.
     Running(F),
     Ended(Result<K::Out, Box<TaskError>>),
-    /// The input, or the outcome, was taken.
+    /// The outcome was taken, or the future has ended and was dropped.
     Empty,
 }
 
 impl<K: Kernel, F> Stage<K, F> {
     fn take_input(&mut self) -> Option<K::In> {
-        if !matches!(self, Stage::Input(_)) {
-            return None;
-        }
-        match std::mem::replace(self, Stage::Empty) {
-            Stage::Input(input) => Some(input),
+        match self {
+            Stage::Input(input) => input.take(),
             _ => None,
         }
     }
@@ -75,7 +73,7 @@ where
         SingleBody {
             kernel,
             start,
-            stage: Owned::new(Stage::Input(input)),
+            stage: Owned::new(Stage::Input(Some(input))),
             failure: OnceLock::new(),
         }
     }
@@ -91,23 +89,24 @@ where
         *unsafe { self.stage.get() } = Stage::Ended(outcome);
     }
 
-    /// Begins the part or goes on with it; nothing if it has ended.
-    fn poll(&self, cx: &mut Context<'_>) -> Option<Poll<Result<K::Out, TaskError>>> {
+    /// Begins the part or goes on with it; whether it has ended.
+    fn poll(&self, cx: &mut Context<'_>) -> bool {
         // SAFETY: whoever polls the part holds the claim.
         let stage = unsafe { self.stage.get() };
         if let Some(input) = stage.take_input() {
             *stage = Stage::Running((self.start)(self.kernel, input));
         }
         let Stage::Running(future) = stage else {
-            return None;
+            return true;
         };
         // SAFETY: a job is made in its `Arc` and does not move; nothing moves a running future out of its stage.
-        let poll = unsafe { Pin::new_unchecked(future) }.poll(cx);
-        if poll.is_ready() {
-            // What it owns may panic, and the caller catches it.
-            *stage = Stage::Empty;
-        }
-        Some(poll)
+        let outcome = match unsafe { Pin::new_unchecked(future) }.poll(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(outcome) => outcome,
+        };
+        // What the future owns may panic as it is dropped here, and the caller catches it.
+        self.end(outcome);
+        true
     }
 }
 
@@ -141,9 +140,8 @@ where
 
     fn poll_part(&self, part: usize, _: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
         match panics::catch(|| self.poll(cx)) {
-            Ok(None) => {}
-            Ok(Some(Poll::Pending)) => return Poll::Pending,
-            Ok(Some(Poll::Ready(outcome))) => self.end(outcome),
+            Ok(false) => return Poll::Pending,
+            Ok(true) => {}
             Err(panic) => self.abandon(part, panic),
         }
         Poll::Ready(())
@@ -162,7 +160,7 @@ where
     fn encode(&self, _: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
         // SAFETY: whoever encodes the part holds the claim, and does nothing else with it meanwhile.
         match unsafe { self.stage.peek() } {
-            Stage::Input(input) => encode_item(input, out)?,
+            Stage::Input(Some(input)) => encode_item(input, out)?,
             _ => return Err(TaskError::Codec("input: it is gone".to_owned())),
         }
         Ok(Part { first: 0, items: 1 })
