@@ -256,6 +256,7 @@ fn launch(folder: &Path, port: u16, epmd: u16, distribution: u16) -> Result<Chil
     let output = fs::File::create(folder.join("output"))?;
     Command::new(SERVER)
         .env("HOME", folder)
+        .env("ERL_CRASH_DUMP", folder.join("crash"))
         .env("RABBITMQ_NODENAME", format!("rabbit-{port}@localhost"))
         .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
         .env("RABBITMQ_LOG_BASE", folder.join("log"))
