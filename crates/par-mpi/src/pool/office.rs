@@ -75,6 +75,19 @@ impl Drop for Reading {
     }
 }
 
+/// While a thread that waits for an outcome reads.
+struct Driving<'a>(&'a Office);
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        self.0.driven.store(false, Ordering::SeqCst);
+        if self.0.turned_away.swap(false, Ordering::SeqCst) {
+            self.0.was_driven.store(false, Ordering::SeqCst);
+            self.0.call_own();
+        }
+    }
+}
+
 /// While a pool starts or ends.
 pub(super) struct Attention<'a>(&'a Office);
 
@@ -263,6 +276,8 @@ impl Office {
             return;
         }
         self.was_driven.store(true, Ordering::SeqCst);
+        // Also when what it hears makes it panic: else nobody would read any more.
+        let _driving = Driving(self);
         {
             let _role = match self.role.try_lock() {
                 Some(role) => role,
@@ -277,11 +292,6 @@ impl Office {
             while !enough() && !late() && self.broken.lock().is_none() {
                 self.turn(until, enough);
             }
-        }
-        self.driven.store(false, Ordering::SeqCst);
-        if self.turned_away.swap(false, Ordering::SeqCst) {
-            self.was_driven.store(false, Ordering::SeqCst);
-            self.call_own();
         }
     }
 
