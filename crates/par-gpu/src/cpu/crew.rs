@@ -183,4 +183,36 @@ mod tests {
         }
         assert_eq!(counted(100, |_| {}), vec![1; 100]);
     }
+
+    #[test]
+    fn a_caller_that_panics_waits_for_its_helper() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(2)
+            .build()
+            .expect("a pool");
+        let (inside, leaving, left) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let wait_for = |what: &AtomicUsize| {
+            while what.load(Ordering::Acquire) == 0 {
+                std::thread::yield_now();
+            }
+        };
+        let result = pool.install(|| {
+            let caller = std::thread::current().id();
+            let work = |index: usize| {
+                if std::thread::current().id() == caller {
+                    wait_for(&inside);
+                    leaving.store(1, Ordering::Release);
+                    panic!("chunk {index}");
+                }
+                inside.store(1, Ordering::Release);
+                wait_for(&leaving);
+                // Time for a caller that does not wait to be gone.
+                (0..10_000).for_each(|_| std::thread::yield_now());
+                left.store(1, Ordering::Release);
+            };
+            catch_unwind(AssertUnwindSafe(|| run(&Chunks::new(2, &work))))
+                .map_err(|_| left.load(Ordering::Acquire))
+        });
+        assert_eq!(result, Err(1), "the helper has left when the call ends");
+    }
 }
