@@ -58,7 +58,9 @@ impl fmt::Display for Kind {
 }
 
 /// One number of a kernel, of a kind that is known when the program runs only.
-#[derive(Debug, Clone, Copy, PartialEq)]
+///
+/// Two are equal where they are of one kind and have the same bits: a NaN is itself, and `-0.0` is not `0.0`.
+#[derive(Debug, Clone, Copy)]
 pub enum Value {
     /// An `f32`.
     F32(f32),
@@ -102,6 +104,23 @@ impl Value {
         Value::Bool(value)
     }
 }
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (*self, *other) {
+            (Value::F32(one), Value::F32(two)) => one.to_bits() == two.to_bits(),
+            (Value::F64(one), Value::F64(two)) => one.to_bits() == two.to_bits(),
+            (Value::I32(one), Value::I32(two)) => one == two,
+            (Value::U32(one), Value::U32(two)) => one == two,
+            (Value::I64(one), Value::I64(two)) => one == two,
+            (Value::U64(one), Value::U64(two)) => one == two,
+            (Value::Bool(one), Value::Bool(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
 
 impl Value {
     /// The value as OpenCL C, to the last bit.

@@ -95,7 +95,9 @@ fn tokens(function: &ItemFn, options: &Options) -> syn::Result<TokenStream> {
         #(#cfgs)*
         #[allow(unused, deprecated, clippy::all, clippy::pedantic)]
         const _: () = {
-            impl #gpu::Kernel for #ident {
+            // SAFETY: both forms are written from the same operations, of parameters and results of the same types; the C form
+            // has no pointer, no array and no name of the user's but with a prefix, so it touches nothing but its own values.
+            unsafe impl #gpu::Kernel for #ident {
                 type Args = (#(#types,)*);
                 type Output = #result;
                 #source
@@ -221,6 +223,10 @@ fn binding(pattern: &Pat) -> syn::Result<(bool, &Ident)> {
         Pat::Ident(ident) if ident.by_ref.is_none() && ident.subpat.is_none() => {
             Ok((ident.mutability.is_some(), &ident.ident))
         }
+        Pat::Wild(wild) => Err(syn::Error::new_spanned(
+            wild,
+            "in a kernel a pattern is one name: write `_unused`",
+        )),
         other => Err(syn::Error::new_spanned(
             other,
             "in a kernel a pattern is one name: `let x = ...`",

@@ -300,8 +300,10 @@ mod tests {
             "its f32 has no subnormal numbers, infinities or rounding to nearest"
         );
         let rough = FULL & !CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
-        assert_eq!(exact("float x = a * b;", rough, 0), Ok("-cl-std=CL1.2"));
-        for source in ["float x = a / b;", "float x = sqrt(a);"] {
+        for source in ["float x = a * b;", "float x = a; int y = b / 7;"] {
+            assert_eq!(exact(source, rough, 0), Ok("-cl-std=CL1.2"));
+        }
+        for source in ["float x = par_div_f32(a, b);", "float x = par_sqrt_f32(a);"] {
             let why = exact(source, rough, 0).expect_err("rough");
             assert_eq!(why, "it does not round divisions and roots of f32 correctly");
             assert!(
@@ -311,7 +313,12 @@ mod tests {
             );
         }
         // Of double they are always exact.
-        assert_eq!(exact("double x = a / b;", 0, FULL), Ok("-cl-std=CL1.2"));
+        assert_eq!(
+            exact("double x = par_div_f64(a, b);", rough, FULL),
+            Ok("-cl-std=CL1.2")
+        );
+        // Names of the user's are no types.
+        assert_eq!(exact("int k0_double(int v1_float) {}", 0, 0), Ok("-cl-std=CL1.2"));
     }
 
     /// The first device.

@@ -88,4 +88,42 @@ fn idle(x: f32) -> f32 {
     x
 }
 
+#[kernel]
+fn sometimes(x: f32) -> f32 {
+    let mut y = x;
+    #[cfg(windows)]
+    y = 2.0;
+    y
+}
+
+#[kernel]
+fn sometimes_more(x: f32) -> f32 {
+    let mut y = x;
+    #[cfg(windows)]
+    {
+        y += 2.0;
+    }
+    y
+}
+
+#[kernel]
+fn unnamed(x: f32) -> f32 {
+    let mut y = x;
+    for _ in 0..3_i32 {
+        y = y * y;
+    }
+    y
+}
+
+#[kernel]
+fn unused(x: f32) -> f32 {
+    x.sqrt();
+    x
+}
+
+#[kernel]
+fn raw_recursion(x: u32) -> u32 {
+    r#raw_recursion(x)
+}
+
 fn main() {}
