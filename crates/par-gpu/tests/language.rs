@@ -137,6 +137,13 @@ twins! {
         let a = x.wrapping_mul(y) / 10 ^ y % 18_446_744_073_709_551_615;
         (a >> (y & 63)).wrapping_sub(x.rotate_left(y as u32)) ^ x.max(y).saturating_add(a) ^ x.saturating_sub(y).min(a)
     }
+    // What stays negative, where a compiler may think that it does not.
+    fn least(x: i32, y: i64) -> i64 {
+        let a = x.wrapping_abs() / 1000;
+        let b = y.wrapping_abs() >> 3 ^ y.wrapping_neg() % 1000;
+        let c = x.wrapping_neg() >> 1;
+        if a < 0 || c < -1_000_000_000 { b.wrapping_sub(a as i64) } else { (a ^ c) as u32 as i64 ^ b }
+    }
     // Casts, through every type.
     fn casts(x: f64, n: i64) -> f64 {
         let a = x as f32 as i32 as i64 as u32 as u64 as f32 as u32 as i32 as f64;
@@ -419,6 +426,7 @@ proptest! {
         compare!(state plain::unsigned(a: u32, b: u32));
         compare!(state plain::long(a: i64, b: i64));
         compare!(state plain::ulong(a: u64, b: u64));
+        compare!(state plain::least(a: i32, b: i64));
         compare!(state plain::casts(a: f64, b: i64));
         compare!(state plain::truth(a: i32, b: f32));
         compare!(state plain::floats(a: f32, b: f32));

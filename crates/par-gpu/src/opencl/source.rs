@@ -27,7 +27,7 @@ const OF_FLOATS: [(&str, &str); 5] = [
         "par_powi_$n",
         "$f par_powi_$n($f x, int n) {
   $f square = x, product = 1.0$s;
-  for (uint left = abs(n); left != 0; left >>= 1) {
+  for (uint left = n < 0 ? 0u - (uint)n : (uint)n; left != 0; left >>= 1) {
     if (left & 1) product = product * square;
     square = square * square;
   }

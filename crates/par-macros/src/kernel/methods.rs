@@ -75,7 +75,8 @@ fn of_float(name: &str) -> Option<Method> {
 
 fn of_int(name: &str, signed: bool) -> Option<Method> {
     match name {
-        "abs" | "wrapping_abs" if signed => method(&[], Ty::Own, "($t)abs($0)"),
+        // Not C's `abs`: PoCL's is undefined for the least number.
+        "abs" | "wrapping_abs" if signed => method(&[], Ty::Own, "($t)($0 < 0 ? 0u - ($u)$0 : ($u)$0)"),
         "min" => method(&[Ty::Own], Ty::Own, "min($0, $1)"),
         "max" => method(&[Ty::Own], Ty::Own, "max($0, $1)"),
         "wrapping_add" => method(&[Ty::Own], Ty::Own, "($t)(($u)$0 + ($u)$1)"),
