@@ -126,4 +126,10 @@ fn raw_recursion(x: u32) -> u32 {
     r#raw_recursion(x)
 }
 
-fn main() {}
+/// Uses of what is wrong are not errors of their own.
+fn main() -> Result<(), par_gpu::Error> {
+    let device = par_gpu::Device::cpu();
+    device.array(&[0.5])?.map::<sine>()?;
+    let _ = sine(1.0);
+    Ok(())
+}

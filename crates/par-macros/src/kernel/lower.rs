@@ -506,7 +506,20 @@ fn from_bits(path: &Path) -> Option<Scalar> {
 fn unknown(at: impl ToTokens) -> syn::Error {
     error(
         at,
-        "the type of this value is not known here: name it, as in `let x: f32 = ...` or `1.0_f32`",
+        "the type of this value is not known here: give it to a variable of a named type first, as in `let x: f32 = ...`",
+    )
+}
+
+/// As [`unknown`], of a number.
+fn unknown_number(literal: &Lit, digits: &str) -> syn::Error {
+    let ty = if matches!(literal, Lit::Int(_)) {
+        "i32"
+    } else {
+        "f32"
+    };
+    error(
+        literal,
+        format!("the type of this number is not known here: name it, as in `{digits}_{ty}`"),
     )
 }
 
@@ -573,7 +586,7 @@ fn literal_value(literal: &Lit, expected: Option<Scalar>, negative: bool) -> syn
         }
     };
     let scalar = match (suffix, expected) {
-        ("", None) => return Err(unknown(literal)),
+        ("", None) => return Err(unknown_number(literal, text)),
         ("", Some(scalar)) => scalar,
         (suffix, _) => Scalar::named(suffix)
             .ok_or_else(|| error(literal, format!("a kernel does not know the type `{suffix}`")))?,
