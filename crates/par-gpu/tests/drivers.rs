@@ -99,6 +99,8 @@ fn drivers_that_are_missing_or_broken_are_said_at_once() {
     let problem = only_problem("OCL_ICD_VENDORS", missing.as_os_str());
     assert!(problem.contains("libno-such-driver.so.1, named in"), "{problem}");
     assert!(problem.contains("cannot be loaded"), "{problem}");
+    // With the system's own reason.
+    assert!(problem.contains("cannot open shared object file"), "{problem}");
 
     let no_driver = vendors(folder.path(), "libm.so.6");
     let problem = only_problem("OCL_ICD_VENDORS", no_driver.as_os_str());
@@ -119,6 +121,7 @@ fn drivers_that_are_missing_or_broken_are_said_at_once() {
         problem.contains("libm.so.6 is not an OpenCL 1.2 library"),
         "{problem}"
     );
+    assert!(problem.contains("undefined symbol: clGet"), "{problem}");
 
     let by_default = found_with(&[]);
     let (devices, problems) = &by_default;
