@@ -47,6 +47,10 @@
 //! | `InclusiveScanKernel`, `ExclusiveScanKernel` | [`Array::scan`], [`map_scan`] |
 //! | `queue.finish()`, `Context.synchronize()` | [`Device::synchronize`] |
 //!
+//! From Numba and numpy: `@vectorize` is `#[kernel]`, called by [`map()`]; `cuda.to_device(a)` is [`Device::array`], `d.copy_to_host()`
+//! [`Array::to_vec`], `a.sum()` and `cuda.reduce` are [`Array::reduce`], `np.cumsum(a)` is [`Array::scan`] by [`Sum`],
+//! `a.reshape(2, 3)` [`Array::reshape`].
+//!
 //! # Bits
 //!
 //! What a kernel may contain (see [`#[kernel]`](macro@kernel)) is what IEEE 754 and two's complement define to the last bit; `exp` and

@@ -126,6 +126,11 @@ fn raw_recursion(x: u32) -> u32 {
     r#raw_recursion(x)
 }
 
+#[kernel]
+fn by_path(x: f32) -> f32 {
+    f32::max(x, 1.0)
+}
+
 /// Uses of what is wrong are not errors of their own.
 fn main() -> Result<(), par_gpu::Error> {
     let device = par_gpu::Device::cpu();

@@ -462,6 +462,15 @@ impl Lowerer {
         if function.qself.is_some() || generic {
             return Err(error(path, "a kernel calls other kernels, by their plain names"));
         }
+        if Scalar::of_constant(path).is_some()
+            && let Some(method) = path.segments.last()
+        {
+            let method = &method.ident;
+            return Err(error(
+                path,
+                format!("a kernel calls methods of numbers on a value: `x.{method}(...)`"),
+            ));
+        }
         let Some(scalar) = expected else {
             return Err(unknown(call));
         };
