@@ -128,6 +128,7 @@ pub(super) fn run(chunks: &Chunks<'_>) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::time::{Duration, Instant};
 
     /// Counts the runs of each chunk.
     fn counted(count: usize, each: impl Fn(usize) + Sync) -> Vec<usize> {
@@ -190,13 +191,13 @@ mod tests {
             .num_threads(2)
             .build()
             .expect("a pool");
-        let (inside, leaving, left) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let [inside, leaving, gone, left, early] = [(); 5].map(|()| AtomicUsize::new(0));
         let wait_for = |what: &AtomicUsize| {
             while what.load(Ordering::Acquire) == 0 {
                 std::thread::yield_now();
             }
         };
-        let result = pool.install(|| {
+        let panicked = pool.install(|| {
             let caller = std::thread::current().id();
             let work = |index: usize| {
                 if std::thread::current().id() == caller {
@@ -206,13 +207,24 @@ mod tests {
                 }
                 inside.store(1, Ordering::Release);
                 wait_for(&leaving);
-                // Time for a caller that does not wait to be gone.
-                (0..10_000).for_each(|_| std::thread::yield_now());
+                // A caller that does not wait is gone by then.
+                let until = Instant::now() + Duration::from_millis(300);
+                while gone.load(Ordering::Acquire) == 0 && Instant::now() < until {
+                    std::thread::yield_now();
+                }
+                early.store(gone.load(Ordering::Acquire), Ordering::Release);
                 left.store(1, Ordering::Release);
             };
-            catch_unwind(AssertUnwindSafe(|| run(&Chunks::new(2, &work))))
-                .map_err(|_| left.load(Ordering::Acquire))
+            let result = catch_unwind(AssertUnwindSafe(|| run(&Chunks::new(2, &work))));
+            gone.store(1, Ordering::Release);
+            wait_for(&left);
+            result.is_err()
         });
-        assert_eq!(result, Err(1), "the helper has left when the call ends");
+        assert!(panicked, "the panic is the caller's");
+        assert_eq!(
+            early.load(Ordering::Acquire),
+            0,
+            "the caller left before its helper"
+        );
     }
 }
