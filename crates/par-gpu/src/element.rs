@@ -145,6 +145,10 @@ pub(crate) mod sealed {
 /// What an array holds: `f32`, `f64`, `i32`, `u32`, `i64` or `u64`.
 ///
 /// No other crate can add to these: whoever moves arrays to devices relies on it that each is plain bits.
+#[diagnostic::on_unimplemented(
+    message = "an array cannot hold `{Self}`",
+    label = "arrays hold f32, f64, i32, u32, i64 and u64"
+)]
 pub trait Element:
     sealed::Sealed + Data + Sync + Copy + PartialEq + PartialOrd + fmt::Debug + Default
 {

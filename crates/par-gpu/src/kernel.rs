@@ -27,6 +27,10 @@ use crate::element::{Kind, Value};
 /// Devices compile and run [`SOURCE`](Self::SOURCE) as it stands, in the memory of the program where the device is the host's
 /// processor. It must have the parameters `Args` and the result `Output`, and touch nothing but these. What the macro makes
 /// keeps that; there is no need to implement the trait by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no kernel",
+    label = "kernels are functions marked `#[kernel]`, named here without arguments"
+)]
 pub unsafe trait Kernel: 'static {
     /// The parameters, as a tuple.
     type Args: Copy;
