@@ -144,6 +144,25 @@ twins! {
         let c = x.wrapping_neg() >> 1;
         if a < 0 || c < -1_000_000_000 { b.wrapping_sub(a as i64) } else { (a ^ c) as u32 as i64 ^ b }
     }
+    // What a device's own compiler computes, as it knows the arguments.
+    fn folded(x: f64, i: i32) -> f64 {
+        let mut y = x as f32;
+        let mut z = x;
+        if i == 0 { y = (-1e10_f32).round_ties_even(); z = 1e300_f64.round_ties_even(); }
+        if i == 1 { y = f32::NAN.floor(); z = f64::NAN.floor(); }
+        if i == 2 { y = f32::NAN.ceil(); z = (-1e300_f64).ceil(); }
+        if i == 3 { y = f32::INFINITY.trunc(); z = f64::NAN.trunc(); }
+        if i == 4 { y = 3e9_f32.round(); z = f64::NAN.round(); }
+        if i == 5 { y = f32::INFINITY.round_ties_even(); z = f64::NEG_INFINITY.round_ties_even(); }
+        if i == 6 { y = f32::NAN as i32 as f32; z = 1e300 as i64 as f64; }
+        if i == 7 { y = (-3e9_f32) as u32 as f32; z = f64::INFINITY as u64 as f64; }
+        if i == 8 { y = (-0.0_f32).ceil() + (-0.3_f32).round(); z = (-0.7_f64).ceil(); }
+        if i == 9 { y = 1e-40_f32 % 3.0; z = 1e300_f64 % 1e-310; }
+        if i == 10 { y = 1e30_f32.mul_add(1e30, 2.0); z = (0.0_f64).recip(); }
+        if x.is_nan() { z = x.floor() + x.round(); }
+        if x > 1e17 { z = x.round_ties_even() + x.ceil(); }
+        z + y as f64
+    }
     // Casts, through every type.
     fn casts(x: f64, n: i64) -> f64 {
         let a = x as f32 as i32 as i64 as u32 as u64 as f32 as u32 as i32 as f64;
@@ -427,6 +446,7 @@ proptest! {
         compare!(state plain::long(a: i64, b: i64));
         compare!(state plain::ulong(a: u64, b: u64));
         compare!(state plain::least(a: i32, b: i64));
+        compare!(state plain::folded(a: f64, b: i32));
         compare!(state plain::casts(a: f64, b: i64));
         compare!(state plain::truth(a: i32, b: f32));
         compare!(state plain::floats(a: f32, b: f32));

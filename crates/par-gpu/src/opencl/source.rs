@@ -11,8 +11,43 @@ use std::fmt::Write;
 pub(super) const ENTRY: &str = "par_entry";
 
 /// Operations on floats that OpenCL C lacks, or leaves open: each is added where its name occurs. `$f` is the type, `$n` its name
-/// in Rust, `$s` what ends its literals.
-const OF_FLOATS: [(&str, &str); 5] = [
+/// in Rust, `$s` what ends its literals, `$w` the least number from which on all are whole. Each stands after those that it calls.
+///
+/// C's own functions that round are not called: PoCL's go through integers, which is undefined for large numbers and NaNs, and its
+/// compiler makes anything of it where it knows the argument.
+const OF_FLOATS: [(&str, &str); 10] = [
+    (
+        "par_rint_$n",
+        "$f par_rint_$n($f x) {
+  const $f a = fabs(x);
+  return a < $w$s ? copysign((a + $w$s) - $w$s, x) : x;
+}",
+    ),
+    (
+        "par_floor_$n",
+        "$f par_floor_$n($f x) {
+  const $f r = par_rint_$n(x);
+  return r > x ? r - 1.0$s : r;
+}",
+    ),
+    (
+        "par_ceil_$n",
+        "$f par_ceil_$n($f x) {
+  const $f r = par_rint_$n(x);
+  return r < x ? copysign(r + 1.0$s, x) : r;
+}",
+    ),
+    (
+        "par_trunc_$n",
+        "$f par_trunc_$n($f x) { return copysign(par_floor_$n(fabs(x)), x); }",
+    ),
+    (
+        "par_round_$n",
+        "$f par_round_$n($f x) {
+  const $f t = par_trunc_$n(x);
+  return fabs(x - t) >= 0.5$s ? t + copysign(1.0$s, x) : t;
+}",
+    ),
     (
         "par_min_$n",
         "$f par_min_$n($f a, $f b) { return (b < a || a != a) ? b : a; }",
@@ -56,10 +91,14 @@ const INTEGERS: [(Kind, &str, &str, &str); 4] = [
 /// All helpers: name and text.
 fn helpers() -> Vec<(String, String)> {
     let mut helpers = Vec::new();
-    for (float, suffix) in [(Kind::F32, "f"), (Kind::F64, "")] {
+    for (float, suffix, whole) in [
+        (Kind::F32, "f", "8388608.0"),
+        (Kind::F64, "", "4503599627370496.0"),
+    ] {
         let of_float = |text: &str| {
             text.replace("$f", float.c_name())
                 .replace("$n", float.name())
+                .replace("$w", whole)
                 .replace("$s", suffix)
         };
         helpers.extend(OF_FLOATS.map(|(name, text)| (of_float(name), of_float(text))));
@@ -167,12 +206,13 @@ impl Functions {
             text.push_str("#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n");
         }
         text.push_str("#pragma OPENCL FP_CONTRACT OFF\n");
-        for (name, helper) in helpers() {
-            if names(&self.text, &name) {
-                text.push_str(&helper);
-                text.push('\n');
+        let mut called = String::new();
+        for (name, helper) in helpers().iter().rev() {
+            if names(&self.text, name) || names(&called, name) {
+                called = format!("{helper}\n{called}");
             }
         }
+        text.push_str(&called);
         text.push_str(&self.text);
         text.push_str(&entry);
         text

@@ -401,9 +401,10 @@ impl Lowerer {
     fn cast(&mut self, cast: &ExprCast) -> syn::Result<Value> {
         let to = Scalar::of_type(&cast.ty)?;
         let inner = unwrapped(&cast.expr);
-        // As Rust does it, a literal takes the type of the cast where it can, and is an i32 where it cannot.
+        // As Rust does it, a literal takes the type of the cast where it can, and is an i32 or an f64 where it cannot.
         let hint = self.known(inner).or(match inner {
             Expr::Lit(literal) if matches!(literal.lit, Lit::Int(_)) && to.is_float() => Some(Scalar::I32),
+            Expr::Lit(literal) if matches!(literal.lit, Lit::Float(_)) && to.is_int() => Some(Scalar::F64),
             Expr::Lit(_) => Some(to),
             _ => None,
         });
