@@ -7,13 +7,24 @@ use crate::element::Element;
 use crate::error::Error;
 use std::ops::Range;
 
+mod sealed {
+    /// Keeps [`Argument`](super::Argument) and [`Arguments`](super::Arguments) to this crate: devices read as many elements as
+    /// the shapes say that were checked here, and nobody else may say what an argument is.
+    pub trait Sealed<T> {}
+}
+
+impl<T: Element> sealed::Sealed<T> for T {}
+impl<T: Element> sealed::Sealed<T> for &Array<T> {}
+impl sealed::Sealed<u64> for Index {}
+impl sealed::Sealed<()> for () {}
+
 /// What may stand for a parameter of type `T`: a number, which is the same for every element,
-/// a reference to an array, or (for `u64`) the [`Index`].
+/// a reference to an array, or (for `u64`) the [`Index`]. No other crate can add to these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not fit a parameter of type `{T}`",
     label = "neither a `{T}` nor an `&Array<{T}>`"
 )]
-pub trait Argument<T: Element> {
+pub trait Argument<T: Element>: sealed::Sealed<T> {
     /// How the loops of the host read it.
     #[doc(hidden)]
     type Host<'a>: HostArgument<T>
@@ -164,12 +175,12 @@ impl<T: Element> HostArgument<T> for Each<'_, T> {
     }
 }
 
-/// A tuple of arguments for a kernel whose parameters are the tuple `P`.
+/// A tuple of arguments for a kernel whose parameters are the tuple `P`. No other crate can add to these.
 #[diagnostic::on_unimplemented(
     message = "the arguments `{Self}` do not fit a kernel with the parameters `{P}`",
     label = "one argument a parameter: a number of its type, an `&Array` of it, or `Index`"
 )]
-pub trait Arguments<P> {
+pub trait Arguments<P>: sealed::Sealed<P> {
     #[doc(hidden)]
     type Host<'a>: HostArgument<P>
     where
@@ -245,6 +256,12 @@ impl HostArgument<()> for () {
 
 macro_rules! tuples {
     ($($arg:ident $param:ident $place:tt),*) => {
+        impl<$($arg, $param),*> sealed::Sealed<($($param,)*)> for ($($arg,)*)
+        where
+            $($param: Element, $arg: Argument<$param>,)*
+        {
+        }
+
         impl<$($arg, $param),*> Arguments<($($param,)*)> for ($($arg,)*)
         where
             $($param: Element, $arg: Argument<$param>,)*

@@ -22,6 +22,8 @@ pub(crate) const CHUNK: usize = 32 * par_core::fold::LEAF;
 /// # Ok::<(), par_gpu::Error>(())
 /// ```
 #[doc(alias = "GPUArray")]
+#[doc(alias = "DeviceNDArray")]
+#[doc(alias = "ndarray")]
 pub struct Array<T: Element> {
     device: Device,
     shape: Vec<usize>,
@@ -67,11 +69,15 @@ impl<T: Element> Array<T> {
     pub(crate) fn zeroed(device: &Device, len: usize) -> Result<Self, Error> {
         device.room_for::<T>(len)?;
         match device.backend() {
-            Backend::Host(host) => {
-                let buffer = HostBuffer::zeroed(&**host, len)?;
+            Backend::Host(_) => {
+                let buffer = HostBuffer::zeroed(device.name(), len)?;
                 Ok(Array::new(device, vec![len], len, Storage::Host(buffer)))
             }
-            Backend::Device(_) => Array::from_slice(device, &vec![T::default(); len]),
+            // The host may have less room than the device.
+            Backend::Device(_) => {
+                let zeros = HostBuffer::zeroed(Device::cpu().name(), len)?;
+                Array::from_slice(device, zeros.as_slice())
+            }
         }
     }
 
@@ -97,6 +103,15 @@ impl<T: Element> Array<T> {
 
     /// The same elements with other extents.
     ///
+    /// ```
+    /// let x = par_gpu::Device::cpu().collect(0..6u32)?;
+    /// let table = x.reshape(&[2, 3])?;
+    /// assert_eq!(table.shape(), [2, 3]);
+    /// let error = table.reshape(&[4, 2]).unwrap_err();
+    /// assert_eq!(error.to_string(), "6 elements do not fill the shape [4, 2]");
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Shape`] where they do not multiply to the number of elements.
     pub fn reshape(mut self, shape: &[usize]) -> Result<Self, Error> {
@@ -118,6 +133,8 @@ impl<T: Element> Array<T> {
     /// # Errors
     /// What the driver says, also of work that was given to the device before.
     #[doc(alias = "get")]
+    #[doc(alias = "copy_to_host")]
+    #[doc(alias = "asnumpy")]
     pub fn to_vec(&self) -> Result<Vec<T>, Error> {
         if let Storage::Host(buffer) = &self.storage {
             return Ok(buffer.as_slice().to_vec());
@@ -128,6 +145,14 @@ impl<T: Element> Array<T> {
     }
 
     /// Copies the elements to a slice of the same length.
+    ///
+    /// ```
+    /// let x = par_gpu::Device::default().array(&[1, 2, 3])?;
+    /// let mut values = [0; 3];
+    /// x.copy_to(&mut values)?;
+    /// assert_eq!(values, [1, 2, 3]);
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Length`] for another length, and what the driver says.
@@ -146,9 +171,17 @@ impl<T: Element> Array<T> {
 
     /// Overwrites the elements with those of a slice of the same length.
     ///
+    /// ```
+    /// let mut x = par_gpu::Device::default().zeros(2)?;
+    /// x.copy_from(&[0.5f64, 0.25])?;
+    /// assert_eq!(x.to_vec()?, [0.5, 0.25]);
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Length`] for another length, and what the driver says.
     #[doc(alias = "set")]
+    #[doc(alias = "copy_to_device")]
     pub fn copy_from(&mut self, values: &[T]) -> Result<(), Error> {
         self.same_length(values.len())?;
         match (&mut self.storage, self.device.backend()) {
@@ -174,7 +207,17 @@ impl<T: Element> Array<T> {
         })
     }
 
-    /// Copies the elements to an array on another device, or on the same.
+    /// Copies the elements to an array on another device, or on the same: the way to clone one.
+    ///
+    /// ```
+    /// use par_gpu::Device;
+    /// let x = Device::cpu().array(&[1u64, 2])?;
+    /// for device in Device::list() {
+    ///     let there = x.to_device(&device)?;
+    ///     assert_eq!((there.device(), there.to_vec()?), (&device, vec![1, 2]));
+    /// }
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Device::array`] and [`to_vec`](Self::to_vec).
@@ -187,6 +230,12 @@ impl<T: Element> Array<T> {
     }
 
     /// The elements, where they are in the host's memory: on the cpu device.
+    ///
+    /// ```
+    /// let x = par_gpu::Device::cpu().array(&[3, 4])?;
+    /// assert_eq!(x.as_slice(), Some(&[3, 4][..]));
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
     pub fn as_slice(&self) -> Option<&[T]> {
         match &self.storage {
             Storage::Host(buffer) => Some(buffer.as_slice()),

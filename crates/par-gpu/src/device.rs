@@ -88,12 +88,18 @@ pub struct DeviceInfo {
     pub fp64: bool,
 }
 
+/// The cpu device, for which no driver is asked.
+fn cpu() -> &'static Device {
+    static CPU: OnceLock<Device> = OnceLock::new();
+    CPU.get_or_init(|| Device::of_host(Arc::new(Cpu::new())))
+}
+
 /// What was found, once for the whole program: drivers do not like to be asked twice.
 fn found() -> &'static (Vec<Device>, Vec<Problem>) {
     static FOUND: OnceLock<(Vec<Device>, Vec<Problem>)> = OnceLock::new();
     FOUND.get_or_init(|| {
         #[allow(unused_mut, reason = "what fills them is optional")]
-        let (mut devices, mut problems) = (vec![Device::of_host(Arc::new(Cpu::new()))], Vec::new());
+        let (mut devices, mut problems) = (vec![cpu().clone()], Vec::new());
         #[cfg(feature = "opencl")]
         {
             let (backends, troubles) = crate::opencl::discover();
@@ -118,14 +124,14 @@ impl Device {
         found().0.clone()
     }
 
-    /// What is not in the list and might have been, and how to get it.
+    /// What is not in the list and might have been, why, and how to get it.
     pub fn problems() -> Vec<Problem> {
         found().1.clone()
     }
 
-    /// The host's processor, all its cores.
+    /// The host's processor, all its cores. No driver is loaded or asked for it.
     pub fn cpu() -> Device {
-        found().0[0].clone()
+        cpu().clone()
     }
 
     /// A device of a backend that is not part of this crate, whose memory is the host's.
@@ -162,17 +168,33 @@ impl Device {
 
     /// Copies `values` to the device.
     ///
+    /// ```
+    /// let x = par_gpu::Device::default().array(&[1.5f32, -2.0])?;
+    /// assert_eq!(x.to_vec()?, [1.5, -2.0]);
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], and what the driver says.
     #[doc(alias = "to_gpu")]
+    #[doc(alias = "to_device")]
+    #[doc(alias = "asarray")]
     pub fn array<T: Element>(&self, values: &[T]) -> Result<Array<T>, Error> {
         Array::from_slice(self, values)
     }
 
     /// An array of that many zeros.
     ///
+    /// ```
+    /// let x = par_gpu::Device::default().zeros::<u32>(6)?.reshape(&[2, 3])?;
+    /// assert_eq!((x.shape(), x.to_vec()?), (&[2, 3][..], vec![0; 6]));
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`array`](Self::array).
+    #[doc(alias = "empty")]
+    #[doc(alias = "device_array")]
     pub fn zeros<T: Element>(&self, len: usize) -> Result<Array<T>, Error> {
         Array::zeroed(self, len)
     }
@@ -192,7 +214,22 @@ impl Device {
         Array::from_slice(self, &values.into_iter().collect::<Vec<_>>())
     }
 
-    /// Waits for all work that was given to the device.
+    /// Waits for all work that was given to the device. Reading an array waits by itself: this is for those who measure.
+    ///
+    /// ```
+    /// use par_gpu::{Device, kernel, update};
+    ///
+    /// #[kernel]
+    /// fn doubled(x: f32) -> f32 { x + x }
+    ///
+    /// let device = Device::default();
+    /// let mut x = device.array(&[1.0f32; 1000])?;
+    /// let start = std::time::Instant::now();
+    /// update::<doubled>(&mut x, ())?;
+    /// device.synchronize()?;
+    /// println!("{:?}", start.elapsed());
+    /// # Ok::<(), par_gpu::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What the driver says.

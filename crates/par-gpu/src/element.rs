@@ -58,7 +58,9 @@ impl fmt::Display for Kind {
 }
 
 /// One number of a kernel, of a kind that is known when the program runs only.
-#[derive(Debug, Clone, Copy, PartialEq)]
+///
+/// Two are equal where they are of one kind and have the same bits: a NaN is itself, and `-0.0` is not `0.0`.
+#[derive(Debug, Clone, Copy)]
 pub enum Value {
     /// An `f32`.
     F32(f32),
@@ -103,6 +105,23 @@ impl Value {
     }
 }
 
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (*self, *other) {
+            (Value::F32(one), Value::F32(two)) => one.to_bits() == two.to_bits(),
+            (Value::F64(one), Value::F64(two)) => one.to_bits() == two.to_bits(),
+            (Value::I32(one), Value::I32(two)) => one == two,
+            (Value::U32(one), Value::U32(two)) => one == two,
+            (Value::I64(one), Value::I64(two)) => one == two,
+            (Value::U64(one), Value::U64(two)) => one == two,
+            (Value::Bool(one), Value::Bool(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
 impl Value {
     /// The value as OpenCL C, to the last bit.
     pub fn c_literal(self) -> String {
@@ -126,6 +145,10 @@ pub(crate) mod sealed {
 /// What an array holds: `f32`, `f64`, `i32`, `u32`, `i64` or `u64`.
 ///
 /// No other crate can add to these: whoever moves arrays to devices relies on it that each is plain bits.
+#[diagnostic::on_unimplemented(
+    message = "an array cannot hold `{Self}`",
+    label = "arrays hold f32, f64, i32, u32, i64 and u64"
+)]
 pub trait Element:
     sealed::Sealed + Data + Sync + Copy + PartialEq + PartialOrd + fmt::Debug + Default
 {

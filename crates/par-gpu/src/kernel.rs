@@ -22,7 +22,16 @@ use crate::element::{Kind, Value};
 /// assert_eq!(map::<axpy>((2.0, &x, &y))?.to_vec()?, [12.0, 24.0, 36.0]);
 /// # Ok::<(), par_gpu::Error>(())
 /// ```
-pub trait Kernel: 'static {
+///
+/// # Safety
+/// Devices compile and run [`SOURCE`](Self::SOURCE) as it stands, in the memory of the program where the device is the host's
+/// processor. It must have the parameters `Args` and the result `Output`, and touch nothing but these. What the macro makes
+/// keeps that; there is no need to implement the trait by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no kernel",
+    label = "kernels are functions marked `#[kernel]`, named here without arguments"
+)]
+pub unsafe trait Kernel: 'static {
     /// The parameters, as a tuple.
     type Args: Copy;
     /// What it returns.
@@ -39,7 +48,7 @@ pub trait Kernel: 'static {
 /// A function in OpenCL C, as the macro writes it.
 ///
 /// Two sources that are equal are the same function.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Source {
     /// What the function is called in Rust, for those who read the program.
     pub name: &'static str,
@@ -54,7 +63,7 @@ pub struct Source {
 }
 
 /// A piece of a body.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     /// OpenCL C.
     Text(&'static str),

@@ -47,6 +47,10 @@
 //! | `InclusiveScanKernel`, `ExclusiveScanKernel` | [`Array::scan`], [`map_scan`] |
 //! | `queue.finish()`, `Context.synchronize()` | [`Device::synchronize`] |
 //!
+//! From Numba and numpy: `@vectorize` is `#[kernel]`, called by [`map()`]; `cuda.to_device(a)` is [`Device::array`], `d.copy_to_host()`
+//! [`Array::to_vec`], `a.sum()` and `cuda.reduce` are [`Array::reduce`], `np.cumsum(a)` is [`Array::scan`] by [`Sum`],
+//! `a.reshape(2, 3)` [`Array::reshape`].
+//!
 //! # Bits
 //!
 //! What a kernel may contain (see [`#[kernel]`](macro@kernel)) is what IEEE 754 and two's complement define to the last bit; `exp` and
@@ -101,6 +105,44 @@ pub use kernel::{Kernel, Piece, Source};
 pub use map::{map, map_into, update};
 pub use par_core;
 pub use par_core::{BitAnd, BitOr, BitXor, Max, Min, Product, Reduction, ScanKind, Sum};
+/// ```
+/// use par_gpu::{Device, kernel, map};
+///
+/// const STEPS: i32 = 50;
+///
+/// /// Kernels call kernels, and no type is guessed: the result of a call is named.
+/// #[kernel]
+/// fn outside(x: f32, y: f32) -> bool {
+///     x * x + y * y > 4.0
+/// }
+///
+/// #[kernel]
+/// fn escapes(cx: f32, cy: f32) -> u32 {
+///     let mut x = 0.0_f32;
+///     let mut y = 0.0_f32;
+///     let mut steps: u32 = 0;
+///     for _step in 0_i32..STEPS {
+///         let left: bool = outside(x, y);
+///         if !left {
+///             let next = x * x - y * y + cx;
+///             y = 2.0 * x * y + cy;
+///             x = next;
+///             steps += 1;
+///         }
+///     }
+///     steps
+/// }
+///
+/// let device = Device::default();
+/// let x = device.array(&[0.0f32, 1.0, 2.0])?;
+/// assert_eq!(map::<escapes>((&x, 0.0))?.to_vec()?, [50, 3, 2]);
+/// assert_eq!(escapes(1.0, 0.0), 3);
+/// # Ok::<(), par_gpu::Error>(())
+/// ```
+#[doc(alias = "vectorize")]
+#[doc(alias = "guvectorize")]
+#[doc(alias = "cuda.jit")]
+#[doc(alias = "SourceModule")]
 pub use par_macros::kernel;
 pub use reduce::map_reduce;
 pub use reduction::{By, DeviceReduction};

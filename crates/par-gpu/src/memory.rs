@@ -84,7 +84,7 @@ fn own_pages(bytes: usize) -> Option<(NonNull<c_void>, (*mut c_void, usize))> {
     const STEP: usize = PAGE / 2 + LINE;
     /// Counts buffers, so that those of one call begin at different places of a page.
     static MADE: AtomicUsize = AtomicUsize::new(0);
-    let offset = MADE.fetch_add(1, Ordering::Relaxed) * STEP % PAGE;
+    let offset = MADE.fetch_add(1, Ordering::Relaxed).wrapping_mul(STEP) % PAGE;
     let align = if bytes >= HUGE { HUGE_PAGE } else { PAGE };
     let mapped = bytes.checked_add(align + PAGE)?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
@@ -123,10 +123,10 @@ impl<T> Drop for Block<T> {
 pub(crate) struct HostBuffer<T>(Block<T>);
 
 impl<T: Element> HostBuffer<T> {
-    /// A buffer of zeros.
-    pub(crate) fn zeroed(backend: &dyn HostBackend, len: usize) -> Result<Self, Error> {
+    /// A buffer of zeros, for the device of that name.
+    pub(crate) fn zeroed(device: &str, len: usize) -> Result<Self, Error> {
         Block::new(len).map(HostBuffer).ok_or_else(|| Error::OutOfMemory {
-            device: backend.info().name.clone(),
+            device: device.to_owned(),
             bytes: len.saturating_mul(size_of::<T>()),
         })
     }
@@ -138,7 +138,7 @@ impl<T: Element> HostBuffer<T> {
         chunk: usize,
         write: &(dyn Fn(usize, &mut [T]) + Sync),
     ) -> Result<Self, Error> {
-        let mut buffer = HostBuffer::zeroed(backend, len)?;
+        let mut buffer = HostBuffer::zeroed(&backend.info().name, len)?;
         write_parts(backend, buffer.as_mut_slice(), chunk, write)?;
         Ok(buffer)
     }

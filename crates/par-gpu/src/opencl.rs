@@ -1,6 +1,6 @@
 //! The OpenCL backend: devices of every platform that the system's OpenCL library knows.
 //!
-//! [`sys`] loads the library and names its functions, [`vendors`] says why there is no driver, [`result`] turns their statuses into errors, [`driver`] owns what they
+//! [`sys`] loads the library and names its functions, [`vendors`] says which drivers are broken, [`result`] turns their statuses into errors, [`driver`] owns what they
 //! make, [`source`] writes the programs, and [`device`] is the backend. Nothing but `sys` and `driver` is unsafe.
 
 mod device;
@@ -42,6 +42,9 @@ pub(crate) fn discover() -> (Vec<OpenCl>, Vec<Problem>) {
     let (mut devices, mut problems) = (Vec::new(), Vec::new());
     if platforms.is_empty() {
         problems.push(problem(vendors::explain(), INSTALL));
+    } else {
+        let broken = vendors::broken().into_iter();
+        problems.extend(broken.map(|fault| problem(fault, "install that driver again, or remove the file")));
     }
     for platform in platforms {
         let name = platform.name();

@@ -135,6 +135,8 @@ impl<T: Element> Array<T> {
     /// # Errors
     /// What the driver says.
     #[doc(alias = "gpuarray.sum")]
+    #[doc(alias = "sum")]
+    #[doc(alias = "cuda.reduce")]
     pub fn reduce<R: DeviceReduction<T>>(&self, reduction: R) -> Result<R::Output, Error> {
         map_reduce::<T::Same, R>((self,), reduction)
     }

@@ -119,6 +119,8 @@ impl<T: Element> Array<T> {
     /// As [`map_scan`].
     #[doc(alias = "InclusiveScanKernel")]
     #[doc(alias = "ExclusiveScanKernel")]
+    #[doc(alias = "cumsum")]
+    #[doc(alias = "accumulate")]
     pub fn scan<R: DeviceReduction<T>>(&self, reduction: R, kind: ScanKind) -> Result<Array<T>, Error> {
         map_scan::<T::Same, R>((self,), reduction, kind)
     }

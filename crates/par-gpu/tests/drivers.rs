@@ -41,14 +41,26 @@ fn found_with(variables: &[(&str, &OsStr)]) -> (Vec<String>, Vec<String>) {
 }
 
 fn print_what_is_found() {
-    for device in Device::list() {
+    // The cpu device is there before any driver is loaded, which may take its time.
+    let sum = |device: Device| {
+        let x = device.array(&[1.0f64, 2.0, 4.0]).expect("an array");
+        assert_eq!(x.reduce(Sum).expect("a sum"), 7.0);
+    };
+    let loaded = || std::fs::read_to_string("/proc/self/maps").is_ok_and(|maps| maps.contains("libOpenCL"));
+    sum(Device::cpu());
+    assert!(!loaded(), "the cpu device loads OpenCL");
+    let devices = Device::list();
+    assert!(
+        devices.len() == 1 || loaded() || !cfg!(target_os = "linux"),
+        "this test sees whether OpenCL is loaded"
+    );
+    for device in devices {
         println!("\ndevice={}", device.name());
     }
     for problem in Device::problems() {
         println!("\nproblem={problem}");
     }
-    let x = Device::default().array(&[1.0f64, 2.0, 4.0]).expect("an array");
-    assert_eq!(x.reduce(Sum).expect("a sum"), 7.0);
+    sum(Device::default());
 }
 
 /// A vendors folder with a file that names this library.
@@ -87,6 +99,8 @@ fn drivers_that_are_missing_or_broken_are_said_at_once() {
     let problem = only_problem("OCL_ICD_VENDORS", missing.as_os_str());
     assert!(problem.contains("libno-such-driver.so.1, named in"), "{problem}");
     assert!(problem.contains("cannot be loaded"), "{problem}");
+    // With the system's own reason.
+    assert!(problem.contains("cannot open shared object file"), "{problem}");
 
     let no_driver = vendors(folder.path(), "libm.so.6");
     let problem = only_problem("OCL_ICD_VENDORS", no_driver.as_os_str());
@@ -107,10 +121,25 @@ fn drivers_that_are_missing_or_broken_are_said_at_once() {
         problem.contains("libm.so.6 is not an OpenCL 1.2 library"),
         "{problem}"
     );
+    assert!(problem.contains("undefined symbol: clGet"), "{problem}");
 
-    let (devices, problems) = found_with(&[]);
+    let by_default = found_with(&[]);
+    let (devices, problems) = &by_default;
     assert!(
         devices.iter().any(|name| name.starts_with("opencl:")),
         "there is no OpenCL device: apt-get install pocl-opencl-icd ocl-icd-opencl-dev\n{problems:?}"
     );
+    // An empty variable is none.
+    assert_eq!(found_with(&[("PAR_OPENCL_LIBRARY", OsStr::new(""))]), by_default);
+
+    // A driver that cannot be loaded is said beside one that can.
+    let mixed = vendors(folder.path(), "libno-other-driver.so.1");
+    for entry in std::fs::read_dir("/etc/OpenCL/vendors").expect("a folder of drivers") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), mixed.join(entry.file_name())).expect("a copy");
+    }
+    let (found, problems) = found_with(&[("OCL_ICD_VENDORS", mixed.as_os_str())]);
+    assert_eq!(&found, devices);
+    let said = |problem: &&String| problem.contains("libno-other-driver.so.1, named in");
+    assert_eq!(problems.iter().filter(said).count(), 1, "{problems:?}");
 }

@@ -24,19 +24,58 @@ const MOST_PARAMETERS: usize = 8;
 
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let function = owned::function(item, "kernel")?;
-    let made = Options::parse(options, &["crate"]).and_then(|options| tokens(&function, &options));
-    // What is wrong must not hide the function itself, or every call of it would be an error too; its body would be
-    // reported twice.
+    let (options, bad_options) = match Options::parse(options, &["crate"]) {
+        Ok(options) => (options, None),
+        Err(error) => (Options::default(), Some(error)),
+    };
+    let made = match bad_options {
+        None => tokens(&function, &options),
+        Some(error) => Err(error),
+    };
     Ok(made.unwrap_or_else(|error| {
-        let (error, signature, vis) = (error.into_compile_error(), &function.sig, &function.vis);
-        quote! {
-            #[allow(unused, clippy::all, clippy::pedantic)]
-            #vis #signature {
-                ::core::unreachable!()
-            }
-            #error
-        }
+        let (error, stand_in) = (error.into_compile_error(), stand_in(&function, &options));
+        quote!(#stand_in #error)
     }))
+}
+
+/// The function and its type where there is an error, which must not hide them, or every use would be an error too. The body is
+/// left out, or it would be reported twice.
+fn stand_in(function: &ItemFn, options: &Options) -> TokenStream {
+    let (signature, vis, ident) = (&function.sig, &function.vis, &function.sig.ident);
+    let kernel = (|| -> syn::Result<TokenStream> {
+        let ((parameters, output), gpu) = (head(signature)?, options.par_gpu()?);
+        let (types, result) = (parameters.iter().map(|p| p.scalar.rust()), output.rust());
+        let kind = output.kind(&quote!(#gpu::macro_support));
+        Ok(quote! {
+            // SAFETY: it is never run, as an error stands beside it.
+            unsafe impl #gpu::Kernel for #ident {
+                type Args = (#(#types,)*);
+                type Output = #result;
+                const SOURCE: &'static #gpu::macro_support::Source = &#gpu::macro_support::Source {
+                    name: "",
+                    params: &[],
+                    output: #kind,
+                    body: &[],
+                    calls: &[],
+                };
+                fn call(_: Self::Args) -> #result {
+                    ::core::unreachable!()
+                }
+            }
+        })
+    })();
+    // Without an `impl` where the head itself is wrong.
+    let kernel = kernel.unwrap_or_default();
+    quote! {
+        #[allow(unused, clippy::all, clippy::pedantic)]
+        #vis #signature {
+            ::core::unreachable!()
+        }
+        #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_docs)]
+        #vis struct #ident {}
+        #[allow(unused)]
+        const _: () = { #kernel };
+    }
 }
 
 /// A parameter: whether it may be assigned to, its name and its type.
@@ -48,17 +87,7 @@ struct Parameter<'a> {
 
 fn tokens(function: &ItemFn, options: &Options) -> syn::Result<TokenStream> {
     let signature = &function.sig;
-    plain(signature)?;
-    let parameters = parameters(signature)?;
-    let output = match &signature.output {
-        ReturnType::Type(_, ty) => Scalar::of_type(ty)?,
-        ReturnType::Default => {
-            return Err(syn::Error::new_spanned(
-                signature,
-                "a kernel returns a value: write its type, `-> f32`",
-            ));
-        }
-    };
+    let (parameters, output) = head(signature)?;
     let gpu = options.par_gpu()?;
     let mut lowerer = Lowerer::new(gpu.clone(), &signature.ident, &parameters);
     let body = lowerer.function_body(&function.block, output)?;
@@ -95,7 +124,9 @@ fn tokens(function: &ItemFn, options: &Options) -> syn::Result<TokenStream> {
         #(#cfgs)*
         #[allow(unused, deprecated, clippy::all, clippy::pedantic)]
         const _: () = {
-            impl #gpu::Kernel for #ident {
+            // SAFETY: both forms are written from the same operations, of parameters and results of the same types; the C form
+            // has no pointer, no array and no name of the user's but with a prefix, so it touches nothing but its own values.
+            unsafe impl #gpu::Kernel for #ident {
                 type Args = (#(#types,)*);
                 type Output = #result;
                 #source
@@ -141,6 +172,19 @@ fn source(
             body: &[#(#pieces),*],
             calls: &[#(<#calls as #gpu::Kernel>::SOURCE),*],
         };
+    }
+}
+
+/// The parameters and the result.
+fn head(signature: &Signature) -> syn::Result<(Vec<Parameter<'_>>, Scalar)> {
+    plain(signature)?;
+    let parameters = parameters(signature)?;
+    match &signature.output {
+        ReturnType::Type(_, ty) => Ok((parameters, Scalar::of_type(ty)?)),
+        ReturnType::Default => Err(syn::Error::new_spanned(
+            signature,
+            "a kernel returns a value: write its type, `-> f32`",
+        )),
     }
 }
 
@@ -221,6 +265,10 @@ fn binding(pattern: &Pat) -> syn::Result<(bool, &Ident)> {
         Pat::Ident(ident) if ident.by_ref.is_none() && ident.subpat.is_none() => {
             Ok((ident.mutability.is_some(), &ident.ident))
         }
+        Pat::Wild(wild) => Err(syn::Error::new_spanned(
+            wild,
+            "in a kernel a pattern is one name: write `_unused`",
+        )),
         other => Err(syn::Error::new_spanned(
             other,
             "in a kernel a pattern is one name: `let x = ...`",

@@ -58,14 +58,20 @@ pub fn reduction(options: TokenStream, item: TokenStream) -> TokenStream {
 ///   inferred from later lines: `let half = 0.5_f32`, `let y: f32 = other(x, 2_i32)`;
 /// - literals, constants by their paths, `let`, `let mut` and assignments;
 /// - arithmetic, comparisons, bit operations, `&&`, `||`, `!`, and `as`, which saturates as Rust's does;
-/// - `if` and `else`, `while`, `for i in a..b`;
+/// - `if` and `else`, `while`, `for i in a..b` over integers of one type, as `for i in 0_i32..8`;
 /// - calls of other kernels, and those methods of numbers that have the same bits on every device.
+///
+/// | numbers | methods |
+/// |---|---|
+/// | floats | `abs`, `sqrt`, `floor`, `ceil`, `trunc`, `round`, `round_ties_even`, `recip`, `mul_add`, `copysign`, `min`, `max`, `powi`, `is_nan`, `is_finite`, `is_infinite`, `to_bits`; `f32::from_bits(x)` |
+/// | integers | `min`, `max`, `wrapping_add`, `wrapping_sub`, `wrapping_mul`, `wrapping_neg`, `saturating_add`, `saturating_sub`, `rotate_left`, `count_ones`, `leading_zeros`; of signed ones also `abs`, `wrapping_abs` |
 ///
 /// Integers wrap around, in every build. They are divided by literals only, as dividing by 0 panics in Rust and cannot on a
 /// device; shifts use the low bits of their amount. `min` and `max` of floats give the other value where one is a NaN, and
 /// the first of two zeros. `powi` multiplies in a stated order (squares, from the lowest bit of the exponent).
 ///
-/// Anything else is an error that names it.
+/// Anything else is an error that names it: there are no references, arrays, `match`, `loop`, `break`, closures or macros, and no
+/// integers of other sizes.
 ///
 /// Options:
 /// - `crate = path`: where par-gpu is, when it cannot be found in `Cargo.toml`.

@@ -52,6 +52,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "lends a call's chunks to helpers, which have left before the call ends",
     ),
     (
+        "crates/par-gpu/src/kernel.rs",
+        "whoever implements a kernel promises that its C touches nothing but its parameters",
+    ),
+    (
         "crates/par-gpu/src/lanes.rs",
         "calls the loops that are compiled for vectors which the processor was asked for",
     ),
@@ -70,6 +74,10 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "crates/par-gpu/src/opencl/sys.rs",
         "loads OpenCL's library and its functions",
+    ),
+    (
+        "crates/par-macros/src/kernel.rs",
+        "writes the implementations of kernels, whose promise it keeps",
     ),
     (
         "crates/par-mpi/src/world/native.rs",

@@ -128,6 +128,7 @@ pub(super) fn run(chunks: &Chunks<'_>) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::time::{Duration, Instant};
 
     /// Counts the runs of each chunk.
     fn counted(count: usize, each: impl Fn(usize) + Sync) -> Vec<usize> {
@@ -182,5 +183,48 @@ mod tests {
             assert!(result.is_err(), "chunk {bad}");
         }
         assert_eq!(counted(100, |_| {}), vec![1; 100]);
+    }
+
+    #[test]
+    fn a_caller_that_panics_waits_for_its_helper() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(2)
+            .build()
+            .expect("a pool");
+        let [inside, leaving, gone, left, early] = [(); 5].map(|()| AtomicUsize::new(0));
+        let wait_for = |what: &AtomicUsize| {
+            while what.load(Ordering::Acquire) == 0 {
+                std::thread::yield_now();
+            }
+        };
+        let panicked = pool.install(|| {
+            let caller = std::thread::current().id();
+            let work = |index: usize| {
+                if std::thread::current().id() == caller {
+                    wait_for(&inside);
+                    leaving.store(1, Ordering::Release);
+                    panic!("chunk {index}");
+                }
+                inside.store(1, Ordering::Release);
+                wait_for(&leaving);
+                // A caller that does not wait is gone by then.
+                let until = Instant::now() + Duration::from_millis(300);
+                while gone.load(Ordering::Acquire) == 0 && Instant::now() < until {
+                    std::thread::yield_now();
+                }
+                early.store(gone.load(Ordering::Acquire), Ordering::Release);
+                left.store(1, Ordering::Release);
+            };
+            let result = catch_unwind(AssertUnwindSafe(|| run(&Chunks::new(2, &work))));
+            gone.store(1, Ordering::Release);
+            wait_for(&left);
+            result.is_err()
+        });
+        assert!(panicked, "the panic is the caller's");
+        assert_eq!(
+            early.load(Ordering::Acquire),
+            0,
+            "the caller left before its helper"
+        );
     }
 }

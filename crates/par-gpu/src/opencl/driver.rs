@@ -23,21 +23,36 @@ pub(super) struct Platform {
 
 /// All platforms.
 pub(super) fn platforms(lib: Lib) -> Result<Vec<Platform>, Error> {
+    // SAFETY: `list` gives as much room as it says.
+    let ids = list(|room, ids, count| unsafe { (lib.get_platforms)(room, ids, count) });
+    match ids {
+        Err(CL_PLATFORM_NOT_FOUND_KHR) => Ok(Vec::new()),
+        Err(status) => Err(failed("opencl", "clGetPlatformIDs", status)),
+        Ok(ids) => Ok(ids.into_iter().map(|id| Platform { lib, id }).collect()),
+    }
+}
+
+/// The handles that a query answers with: their number is asked for first. Fewer may come then.
+fn list(ask: impl Fn(cl_uint, *mut *mut c_void, *mut cl_uint) -> cl_int) -> Result<Vec<*mut c_void>, cl_int> {
+    /// No system has more; a broken driver must not make us allocate without bound.
+    const MOST: cl_uint = 1024;
     let mut count = 0;
-    // SAFETY: asks for the count only.
-    let status = unsafe { (lib.get_platforms)(0, null_mut(), &mut count) };
-    if status == CL_PLATFORM_NOT_FOUND_KHR {
+    match ask(0, null_mut(), &mut count) {
+        CL_SUCCESS => {}
+        status => return Err(status),
+    }
+    let room = count.min(MOST);
+    if room == 0 {
         return Ok(Vec::new());
     }
-    check("opencl", "clGetPlatformIDs", status)?;
-    let mut ids = vec![null_mut(); count as usize];
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut ids = vec![null_mut(); room as usize];
+    match ask(room, ids.as_mut_ptr(), &mut count) {
+        CL_SUCCESS => {}
+        status => return Err(status),
     }
-    // SAFETY: as much room as is said.
-    let status = unsafe { (lib.get_platforms)(count, ids.as_mut_ptr(), null_mut()) };
-    check("opencl", "clGetPlatformIDs", status)?;
-    Ok(ids.into_iter().map(|id| Platform { lib, id }).collect())
+    ids.truncate(count.min(room) as usize);
+    ids.retain(|id| !id.is_null());
+    Ok(ids)
 }
 
 /// The bytes that a query answers with: its size is asked for first.
@@ -78,21 +93,15 @@ impl Platform {
     }
 
     pub(super) fn devices(&self) -> Result<Vec<DeviceId>, Error> {
-        let mut count = 0;
-        // SAFETY: asks for the count only.
-        let status =
-            unsafe { (self.lib.get_devices)(self.id, CL_DEVICE_TYPE_ALL, 0, null_mut(), &mut count) };
-        if status == CL_DEVICE_NOT_FOUND || (status == CL_SUCCESS && count == 0) {
-            return Ok(Vec::new());
+        // SAFETY: `list` gives as much room as it says.
+        let ids = list(|room, ids, count| unsafe {
+            (self.lib.get_devices)(self.id, CL_DEVICE_TYPE_ALL, room, ids, count)
+        });
+        match ids {
+            Err(CL_DEVICE_NOT_FOUND) => Ok(Vec::new()),
+            Err(status) => Err(failed("opencl", "clGetDeviceIDs", status)),
+            Ok(ids) => Ok(ids.into_iter().map(|id| DeviceId { lib: self.lib, id }).collect()),
         }
-        check("opencl", "clGetDeviceIDs", status)?;
-        let mut ids = vec![null_mut(); count as usize];
-        // SAFETY: as much room as is said.
-        let status = unsafe {
-            (self.lib.get_devices)(self.id, CL_DEVICE_TYPE_ALL, count, ids.as_mut_ptr(), null_mut())
-        };
-        check("opencl", "clGetDeviceIDs", status)?;
-        Ok(ids.into_iter().map(|id| DeviceId { lib: self.lib, id }).collect())
     }
 }
 
@@ -372,17 +381,22 @@ impl Kernel {
         let queue = &*self.queue;
         let group = group.min(self.most_items);
         let global = items.next_multiple_of(group);
+        let mut bytes = 0usize;
         let lock = self.arguments.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, argument) in arguments.iter().enumerate() {
             let (size, value): (usize, *const c_void) = match argument {
                 KernelArg::Bytes(bytes) => (bytes.len(), bytes.as_ptr().cast()),
-                KernelArg::Buffer(buffer) => (size_of::<cl_mem>(), (&raw const buffer.id).cast()),
+                KernelArg::Buffer(buffer) => {
+                    bytes = bytes.saturating_add(buffer.bytes);
+                    (size_of::<cl_mem>(), (&raw const buffer.id).cast())
+                }
             };
             // SAFETY: the driver copies that many bytes from there.
             let status = unsafe { (queue.lib.set_kernel_arg)(self.id, index as cl_uint, size, value) };
             queue.check("clSetKernelArg", status)?;
         }
-        // SAFETY: one dimension, no events; programs of this crate stay within their buffers.
+        // SAFETY: one dimension, no events. Entries of this crate stay within their buffers, which have an element for each index
+        // (only `Place` makes launches, and it compares shapes), and kernels within their values (`crate::Kernel` is unsafe to implement).
         let status = unsafe {
             (queue.lib.enqueue_kernel)(
                 queue.queue,
@@ -397,7 +411,7 @@ impl Kernel {
             )
         };
         drop(lock);
-        check_room(&queue.name, "clEnqueueNDRangeKernel", status, 0)
+        check_room(&queue.name, "clEnqueueNDRangeKernel", status, bytes)
     }
 }
 
@@ -405,5 +419,36 @@ impl Drop for Kernel {
     fn drop(&mut self) {
         // SAFETY: this object's own, and released once.
         unsafe { (self.queue.lib.release_kernel)(self.id) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_what_the_second_answer_holds() {
+        let handle = |number: usize| std::ptr::without_provenance_mut::<c_void>(number);
+        // Says that there are `said`, then gives `given`.
+        let driver = |said: cl_uint, given: cl_uint| {
+            move |room: cl_uint, ids: *mut *mut c_void, count: *mut cl_uint| {
+                let given = if ids.is_null() { said } else { given.min(room) };
+                for index in 0..if ids.is_null() { 0 } else { given } {
+                    // SAFETY: within the room that is said.
+                    unsafe { *ids.add(index as usize) = handle(index as usize + 1) };
+                }
+                // SAFETY: a number that is there.
+                unsafe { *count = given };
+                CL_SUCCESS
+            }
+        };
+        let numbers =
+            |ids: Result<Vec<*mut c_void>, cl_int>| ids.map(|ids| ids.iter().map(|id| id.addr()).collect());
+        assert_eq!(numbers(list(driver(0, 0))), Ok(vec![]));
+        assert_eq!(numbers(list(driver(2, 2))), Ok(vec![1, 2]));
+        assert_eq!(numbers(list(driver(3, 1))), Ok(vec![1]), "no null handle is left");
+        let many = list(driver(cl_uint::MAX, cl_uint::MAX)).expect("a bounded number");
+        assert_eq!(many.len(), 1024);
+        assert_eq!(list(|_, _, _| CL_DEVICE_NOT_FOUND), Err(CL_DEVICE_NOT_FOUND));
     }
 }

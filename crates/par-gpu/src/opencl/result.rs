@@ -3,7 +3,8 @@
 use super::sys::{CL_SUCCESS, cl_int};
 use crate::error::Error;
 
-const NO_ROOM: [cl_int; 3] = [-4, -5, -6];
+/// The device has no room for a buffer: said when it is made, or when it is first used.
+const CL_MEM_OBJECT_ALLOCATION_FAILURE: cl_int = -4;
 
 /// The name of a status in the header, with the number.
 pub(super) fn name(status: cl_int) -> String {
@@ -11,7 +12,7 @@ pub(super) fn name(status: cl_int) -> String {
         -1 => "CL_DEVICE_NOT_FOUND",
         -2 => "CL_DEVICE_NOT_AVAILABLE",
         -3 => "CL_COMPILER_NOT_AVAILABLE",
-        -4 => "CL_MEM_OBJECT_ALLOCATION_FAILURE",
+        CL_MEM_OBJECT_ALLOCATION_FAILURE => "CL_MEM_OBJECT_ALLOCATION_FAILURE",
         -5 => "CL_OUT_OF_RESOURCES",
         -6 => "CL_OUT_OF_HOST_MEMORY",
         -11 => "CL_BUILD_PROGRAM_FAILURE",
@@ -58,18 +59,36 @@ pub(super) fn failed(device: &str, call: &'static str, status: cl_int) -> Error 
     }
 }
 
-/// As [`check`], where the status may say that there is no room for so many bytes.
+/// As [`check`], where the status may say that there is no room for so many bytes. `CL_OUT_OF_RESOURCES` is left as it is: drivers
+/// also say it of a kernel that is too large, or that crashed.
 pub(super) fn check_room(
     device: &str,
     call: &'static str,
     status: cl_int,
     bytes: usize,
 ) -> Result<(), Error> {
-    if NO_ROOM.contains(&status) {
+    if status == CL_MEM_OBJECT_ALLOCATION_FAILURE {
         return Err(Error::OutOfMemory {
             device: device.to_owned(),
             bytes,
         });
     }
     check(device, call, status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_so_is_a_lack_of_room() {
+        let room = check_room("opencl:0", "clCreateBuffer", -4, 12).expect_err("no room");
+        assert_eq!(room.to_string(), "\"opencl:0\" has no room for 12 bytes");
+        let crash = check_room("opencl:0", "clEnqueueReadBuffer", -5, 12).expect_err("a crash");
+        assert_eq!(
+            crash.to_string(),
+            "\"opencl:0\": clEnqueueReadBuffer failed with CL_OUT_OF_RESOURCES (-5)"
+        );
+        assert_eq!(check_room("opencl:0", "clFinish", CL_SUCCESS, 0), Ok(()));
+    }
 }

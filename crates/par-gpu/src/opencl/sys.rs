@@ -5,7 +5,8 @@
 #![allow(non_camel_case_types, reason = "the names of the OpenCL headers")]
 
 use libloading::Library;
-use std::ffi::{c_char, c_void};
+use std::error::Error;
+use std::ffi::{OsStr, c_char, c_void};
 use std::sync::OnceLock;
 
 pub(super) type cl_int = i32;
@@ -138,25 +139,37 @@ fn open() -> Result<OpenClLibrary, String> {
     } else {
         &["libOpenCL.so.1", "libOpenCL.so"]
     };
-    let named = std::env::var("PAR_OPENCL_LIBRARY").ok();
-    let names: Vec<&str> = named.as_deref().map_or_else(|| NAMES.to_vec(), |name| vec![name]);
+    let named = std::env::var_os("PAR_OPENCL_LIBRARY").filter(|name| !name.is_empty());
+    let names: Vec<&OsStr> = match &named {
+        Some(name) => vec![name],
+        None => NAMES.iter().map(OsStr::new).collect(),
+    };
     let mut why = String::new();
     for name in names {
+        let shown = name.display();
         // SAFETY: an OpenCL library may be loaded at any time; what else a library of that name does is its owner's affair.
         match unsafe { Library::new(name) } {
             Ok(library) => {
                 return load(library)
-                    .map_err(|error| format!("{name} is not an OpenCL 1.2 library: {error}"));
+                    .map_err(|error| format!("{shown} is not an OpenCL 1.2 library: {}", reason(&error)));
             }
-            Err(error) if why.is_empty() => why = format!("{name} cannot be loaded: {error}"),
+            Err(error) if why.is_empty() => why = format!("{shown} cannot be loaded: {}", reason(&error)),
             Err(_) => {}
         }
     }
     Err(why)
 }
 
-/// Whether a library can be loaded at all.
-pub(super) fn try_to_load(name: &str) -> Result<(), libloading::Error> {
+/// Whether a library can be loaded at all, and why not.
+pub(super) fn try_to_load(name: &str) -> Result<(), String> {
     // SAFETY: the OpenCL loader was told to load it, and has done so or failed.
-    unsafe { Library::new(name) }.map(drop)
+    let library = unsafe { Library::new(name) };
+    library.map(drop).map_err(|error| reason(&error))
+}
+
+/// What the system says: the error itself names the failed function only.
+fn reason(error: &libloading::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -22,9 +22,16 @@ fn other_type(x: f32) -> f32 {
     y
 }
 
+#[kernel]
+fn small(x: f32) -> bool {
+    x < 1.0
+}
+
 fn main() {
     let x = Device::cpu().array(&[1.0f32]).unwrap();
     let _ = map::<whole>((&x, &x));
     let wide = Device::cpu().array(&[1.0f64]).unwrap();
     let _ = map::<whole>((&wide,));
+    let _ = map::<small>((&x,));
+    let _ = map::<Device>((&x,));
 }

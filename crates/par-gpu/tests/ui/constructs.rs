@@ -88,4 +88,53 @@ fn idle(x: f32) -> f32 {
     x
 }
 
-fn main() {}
+#[kernel]
+fn sometimes(x: f32) -> f32 {
+    let mut y = x;
+    #[cfg(windows)]
+    y = 2.0;
+    y
+}
+
+#[kernel]
+fn sometimes_more(x: f32) -> f32 {
+    let mut y = x;
+    #[cfg(windows)]
+    {
+        y += 2.0;
+    }
+    y
+}
+
+#[kernel]
+fn unnamed(x: f32) -> f32 {
+    let mut y = x;
+    for _ in 0..3_i32 {
+        y = y * y;
+    }
+    y
+}
+
+#[kernel]
+fn unused(x: f32) -> f32 {
+    x.sqrt();
+    x
+}
+
+#[kernel]
+fn raw_recursion(x: u32) -> u32 {
+    r#raw_recursion(x)
+}
+
+#[kernel]
+fn by_path(x: f32) -> f32 {
+    f32::max(x, 1.0)
+}
+
+/// Uses of what is wrong are not errors of their own.
+fn main() -> Result<(), par_gpu::Error> {
+    let device = par_gpu::Device::cpu();
+    device.array(&[0.5])?.map::<sine>()?;
+    let _ = sine(1.0);
+    Ok(())
+}

@@ -54,6 +54,11 @@ fn too_large(x: i32) -> i32 {
 }
 
 #[kernel]
+fn infinite(x: f32) -> f32 {
+    x + 1e39
+}
+
+#[kernel]
 fn other_result(x: f32) -> f64 {
     x
 }

@@ -1,10 +1,10 @@
 //! Statements of a kernel: `let`, assignments, `if`, `while`, `for`, and the blocks that hold them.
 
 use super::binding;
-use super::lower::{Lowerer, Value, Variable, error, flat, plain_sign, refused};
+use super::lower::{Lowerer, Value, Variable, error, flat, no_attributes, plain_sign, refused};
 use super::scalar::Scalar;
-use proc_macro2::{Ident, TokenStream};
-use quote::{quote, quote_spanned};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{BinOp, Block, Expr, ExprBinary, ExprForLoop, ExprIf, ExprWhile, Local, Pat, RangeLimits, Stmt};
@@ -63,6 +63,9 @@ impl Lowerer {
     }
 
     fn statement(&mut self, statement: &Stmt) -> syn::Result<TokenStream> {
+        if let Stmt::Expr(expr, _) = statement {
+            no_attributes(expr)?;
+        }
         match statement {
             Stmt::Local(local) => self.local(local),
             Stmt::Expr(Expr::Assign(assign), _) => {
@@ -82,9 +85,20 @@ impl Lowerer {
                 self.write("}\n");
                 Ok(rust)
             }
-            Stmt::Expr(other @ (Expr::Lit(_) | Expr::Path(_) | Expr::Binary(_) | Expr::Call(_)), _) => Err(
-                error(other, "a value that goes nowhere: a kernel has no side effects"),
-            ),
+            Stmt::Expr(
+                other @ (Expr::Lit(_)
+                | Expr::Path(_)
+                | Expr::Binary(_)
+                | Expr::Call(_)
+                | Expr::MethodCall(_)
+                | Expr::Unary(_)
+                | Expr::Cast(_)
+                | Expr::Paren(_)),
+                _,
+            ) => Err(error(
+                other,
+                "a value that goes nowhere: a kernel has no side effects",
+            )),
             Stmt::Expr(other, _) => {
                 let message = refused(other);
                 Err(error(other, message))
@@ -150,6 +164,8 @@ impl Lowerer {
     }
 
     fn assigned(&self, place: &Expr) -> syn::Result<Variable> {
+        // Those of a statement stand here.
+        no_attributes(place)?;
         let variable = match place {
             Expr::Path(path) => self.variable(&path.path),
             _ => None,
@@ -168,19 +184,24 @@ impl Lowerer {
     fn assign_with(&mut self, binary: &ExprBinary) -> syn::Result<TokenStream> {
         let variable = self.assigned(&binary.left)?;
         let shift = matches!(binary.op, BinOp::ShlAssign(_) | BinOp::ShrAssign(_));
-        let right_type = if shift {
-            self.known(&binary.right).unwrap_or(Scalar::U32)
+        let mut right = if shift {
+            let hint = self.known(&binary.right).unwrap_or(Scalar::U32);
+            self.value(&binary.right, Some(hint))?
         } else {
-            variable.scalar
+            self.value_of(&binary.right, variable.scalar)?
         };
-        let right = self.value_of(&binary.right, right_type)?;
-        // After the right side, which may itself assign.
+        // The left side is read after the right one, which may itself assign to it.
         let left = self.value(&binary.left, None)?;
+        let first = Ident::new("right", Span::mixed_site());
+        let (ty, right_rust) = (
+            right.scalar.rust(),
+            std::mem::replace(&mut right.rust, first.to_token_stream()),
+        );
         debug_assert_ne!(plain_sign(binary.op), "this operator");
         let value = self.operation(binary, left, right, &binary.right)?;
         self.write(&format!("{} = {};\n", variable.c, value.c));
         let (name, rust) = (flat(&variable.name), value.rust);
-        Ok(quote_spanned!(binary.span()=> #name = #rust;))
+        Ok(quote_spanned!(binary.span()=> #name = { let #first: #ty = #right_rust; #rust };))
     }
 
     fn repeat(&mut self, repeat: &ExprWhile) -> syn::Result<TokenStream> {
@@ -227,7 +248,8 @@ impl Lowerer {
         self.write("}\n");
         self.scope.truncate(depth);
         let (name, start, end) = (flat(name), start.rust, end.rust);
-        Ok(quote_spanned!(count.span()=> for #name in #start..#end #body))
+        // In parentheses, as a block after `..` would be taken for the body.
+        Ok(quote_spanned!(count.span()=> for #name in (#start)..(#end) #body))
     }
 
     /// An `if` that is a statement.

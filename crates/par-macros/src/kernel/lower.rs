@@ -3,13 +3,14 @@
 //! 1. A value of the C side is a literal or a name that is assigned once; so there is no precedence and no order to get wrong.
 //! 2. A variable that may be assigned to is copied where it is read.
 //! 3. Integers wrap on both sides: the Rust side calls `wrapping_add` and its like, the C side computes unsigned.
-//! 4. Variables are found by the text of their names, the last first ([`flat`]).
+//! 4. Variables are found by the text of their names, the last first ([`flat`]); `r#x` is `x`, as it is for Rust.
 //! 5. A type is known from the value itself, else from the other operand, else from where the value goes; else it is an error.
 
 use super::Parameter;
 use super::scalar::Scalar;
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{BinOp, Expr, ExprBinary, ExprCall, ExprCast, Ident, Lit, Path, UnOp};
 
@@ -105,8 +106,11 @@ impl Lowerer {
     }
 
     pub(super) fn variable(&self, path: &Path) -> Option<&Variable> {
-        let ident = path.get_ident()?;
-        self.scope.iter().rev().find(|variable| variable.name == *ident)
+        let ident = path.get_ident()?.unraw();
+        self.scope
+            .iter()
+            .rev()
+            .find(|variable| variable.name.unraw() == ident)
     }
 
     /// The type that an expression has by itself.
@@ -143,10 +147,13 @@ impl Lowerer {
                 [syn::Stmt::Expr(tail, None)] => self.known(tail),
                 _ => None,
             },
-            Expr::If(branch) => match &branch.then_branch.stmts[..] {
-                [syn::Stmt::Expr(tail, None)] => self.known(tail),
-                _ => None,
-            },
+            Expr::If(branch) => {
+                let then = match &branch.then_branch.stmts[..] {
+                    [syn::Stmt::Expr(tail, None)] => self.known(tail),
+                    _ => None,
+                };
+                then.or_else(|| self.known(&branch.else_branch.as_ref()?.1))
+            }
             _ => None,
         }
     }
@@ -281,8 +288,9 @@ impl Lowerer {
             }
             BinOp::Shl(_) | BinOp::Shr(_) => {
                 let left = self.value(left, expected)?;
+                // Any integer will do.
                 let hint = self.known(right).unwrap_or(Scalar::U32);
-                let right_value = self.value_of(right, hint)?;
+                let right_value = self.value(right, Some(hint))?;
                 self.operation(binary, left, right_value, right)
             }
             _ => {
@@ -353,7 +361,11 @@ impl Lowerer {
                     "*" => quote!(*),
                     _ => quote!(/),
                 };
-                (quote_spanned!(span=> (#l #op #r)), format!("{lc} {sign} {rc}"))
+                let c = match sign {
+                    "/" => format!("par_div_{}({lc}, {rc})", scalar.name()),
+                    _ => format!("{lc} {sign} {rc}"),
+                };
+                (quote_spanned!(span=> (#l #op #r)), c)
             }
             "&" | "|" | "^" if !scalar.is_float() => {
                 let op = match sign {
@@ -389,9 +401,10 @@ impl Lowerer {
     fn cast(&mut self, cast: &ExprCast) -> syn::Result<Value> {
         let to = Scalar::of_type(&cast.ty)?;
         let inner = unwrapped(&cast.expr);
-        // As Rust does it, a literal takes the type of the cast where it can, and is an i32 where it cannot.
+        // As Rust does it, a literal takes the type of the cast where it can, and is an i32 or an f64 where it cannot.
         let hint = self.known(inner).or(match inner {
             Expr::Lit(literal) if matches!(literal.lit, Lit::Int(_)) && to.is_float() => Some(Scalar::I32),
+            Expr::Lit(literal) if matches!(literal.lit, Lit::Float(_)) && to.is_int() => Some(Scalar::F64),
             Expr::Lit(_) => Some(to),
             _ => None,
         });
@@ -437,7 +450,10 @@ impl Lowerer {
                 scalar,
             });
         }
-        if path.is_ident(&self.own_name) {
+        if path
+            .get_ident()
+            .is_some_and(|ident| ident.unraw() == self.own_name.unraw())
+        {
             return Err(error(
                 path,
                 "a kernel cannot call itself: devices have no stack for it; use `while`",
@@ -446,6 +462,15 @@ impl Lowerer {
         let generic = path.segments.iter().any(|segment| !segment.arguments.is_none());
         if function.qself.is_some() || generic {
             return Err(error(path, "a kernel calls other kernels, by their plain names"));
+        }
+        if Scalar::of_constant(path).is_some()
+            && let Some(method) = path.segments.last()
+        {
+            let method = &method.ident;
+            return Err(error(
+                path,
+                format!("a kernel calls methods of numbers on a value: `x.{method}(...)`"),
+            ));
         }
         let Some(scalar) = expected else {
             return Err(unknown(call));
@@ -462,10 +487,18 @@ impl Lowerer {
         self.out.push(Piece::Call(number));
         let list: Vec<_> = arguments.iter().map(|argument| &*argument.c).collect();
         self.write(&format!("({});\n", list.join(", ")));
-        let (values, ty) = (arguments.iter().map(|argument| &argument.rust), scalar.rust());
+        let (values, ty, gpu) = (
+            arguments.iter().map(|argument| &argument.rust),
+            scalar.rust(),
+            &self.gpu,
+        );
         Ok(Value {
-            // The type is said again, so that the compiler agrees that it is the one that C was given.
-            rust: quote_spanned!(call.span()=> { let value: #ty = #path(#(#values),*); value }),
+            // By the type of that name, as the C side finds it: a function beside it may be another's. The type of the result is
+            // said again, so that the compiler agrees that it is the one that C was given.
+            rust: quote_spanned!(call.span()=> {
+                let value: #ty = <#path as #gpu::Kernel>::call((#(#values,)*));
+                value
+            }),
             c: name,
             scalar,
         })
@@ -483,7 +516,20 @@ fn from_bits(path: &Path) -> Option<Scalar> {
 fn unknown(at: impl ToTokens) -> syn::Error {
     error(
         at,
-        "the type of this value is not known here: name it, as in `let x: f32 = ...` or `1.0_f32`",
+        "the type of this value is not known here: give it to a variable of a named type first, as in `let x: f32 = ...`",
+    )
+}
+
+/// As [`unknown`], of a number.
+fn unknown_number(literal: &Lit, digits: &str) -> syn::Error {
+    let ty = if matches!(literal, Lit::Int(_)) {
+        "i32"
+    } else {
+        "f32"
+    };
+    error(
+        literal,
+        format!("the type of this number is not known here: name it, as in `{digits}_{ty}`"),
     )
 }
 
@@ -550,7 +596,7 @@ fn literal_value(literal: &Lit, expected: Option<Scalar>, negative: bool) -> syn
         }
     };
     let scalar = match (suffix, expected) {
-        ("", None) => return Err(unknown(literal)),
+        ("", None) => return Err(unknown_number(literal, text)),
         ("", Some(scalar)) => scalar,
         (suffix, _) => Scalar::named(suffix)
             .ok_or_else(|| error(literal, format!("a kernel does not know the type `{suffix}`")))?,
@@ -560,13 +606,11 @@ fn literal_value(literal: &Lit, expected: Option<Scalar>, negative: bool) -> syn
     let (rust, c) = match scalar {
         Scalar::F32 if !whole || !suffix.is_empty() => {
             let value: f32 = text.parse().map_err(|e| error(literal, e))?;
-            float(
-                Literal::f32_suffixed(value),
-                span,
-                f64::from(value).is_finite(),
-                literal,
-            )
-            .map(|token| (token, format!("({minus}{value:e}f)")))?
+            if !value.is_finite() {
+                return Err(error(literal, "this literal is too large for `f32`"));
+            }
+            let token = Literal::f32_suffixed(value).into_token_stream();
+            (token, format!("({minus}{value:e}f)"))
         }
         Scalar::F64 if !whole || !suffix.is_empty() => {
             let value: f64 = text.parse().map_err(|e| error(literal, e))?;
@@ -603,14 +647,6 @@ fn literal_value(literal: &Lit, expected: Option<Scalar>, negative: bool) -> syn
         c,
         scalar,
     })
-}
-
-fn float(token: Literal, span: Span, finite: bool, at: &Lit) -> syn::Result<TokenStream> {
-    if finite {
-        Ok(respan(token.into_token_stream(), span))
-    } else {
-        Err(error(at, "this literal is too large for `f32`"))
-    }
 }
 
 fn respan(tokens: TokenStream, span: Span) -> TokenStream {
@@ -656,7 +692,7 @@ fn integer_literal(at: &Lit, digits: &str, scalar: Scalar, negative: bool) -> sy
     })
 }
 
-fn no_attributes(expr: &Expr) -> syn::Result<()> {
+pub(super) fn no_attributes(expr: &Expr) -> syn::Result<()> {
     let attributes = match expr {
         Expr::Binary(e) => &e.attrs,
         Expr::Block(e) => &e.attrs,

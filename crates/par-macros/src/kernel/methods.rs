@@ -53,13 +53,13 @@ const BOOL: Ty = Ty::Is(Scalar::Bool);
 fn of_float(name: &str) -> Option<Method> {
     match name {
         "abs" => method(&[], Ty::Own, "fabs($0)"),
-        "sqrt" => method(&[], Ty::Own, "sqrt($0)"),
-        "floor" => method(&[], Ty::Own, "floor($0)"),
-        "ceil" => method(&[], Ty::Own, "ceil($0)"),
-        "trunc" => method(&[], Ty::Own, "trunc($0)"),
-        "round" => method(&[], Ty::Own, "round($0)"),
-        "round_ties_even" => method(&[], Ty::Own, "rint($0)"),
-        "recip" => method(&[], Ty::Own, "($t)1 / $0"),
+        "sqrt" => method(&[], Ty::Own, "par_sqrt_$n($0)"),
+        "floor" => method(&[], Ty::Own, "par_floor_$n($0)"),
+        "ceil" => method(&[], Ty::Own, "par_ceil_$n($0)"),
+        "trunc" => method(&[], Ty::Own, "par_trunc_$n($0)"),
+        "round" => method(&[], Ty::Own, "par_round_$n($0)"),
+        "round_ties_even" => method(&[], Ty::Own, "par_rint_$n($0)"),
+        "recip" => method(&[], Ty::Own, "par_div_$n(($t)1, $0)"),
         "mul_add" => method(&[Ty::Own, Ty::Own], Ty::Own, "fma($0, $1, $2)"),
         "copysign" => method(&[Ty::Own], Ty::Own, "copysign($0, $1)"),
         "min" => ours(&[Ty::Own], Ty::Own, "par_min_$n($0, $1)"),
@@ -75,7 +75,8 @@ fn of_float(name: &str) -> Option<Method> {
 
 fn of_int(name: &str, signed: bool) -> Option<Method> {
     match name {
-        "abs" | "wrapping_abs" if signed => method(&[], Ty::Own, "($t)abs($0)"),
+        // Not C's `abs`: PoCL's is undefined for the least number.
+        "abs" | "wrapping_abs" if signed => method(&[], Ty::Own, "($t)($0 < 0 ? 0u - ($u)$0 : ($u)$0)"),
         "min" => method(&[Ty::Own], Ty::Own, "min($0, $1)"),
         "max" => method(&[Ty::Own], Ty::Own, "max($0, $1)"),
         "wrapping_add" => method(&[Ty::Own], Ty::Own, "($t)(($u)$0 + ($u)$1)"),
@@ -197,6 +198,9 @@ impl Lowerer {
         let arguments = values.iter().map(|value| value.rust.to_token_stream());
         if method.ours {
             quote_spanned!(call.span()=> <#ty as #gpu::macro_support::Scalar>::#name(#(#arguments),*))
+        } else if own.is_int() && (name == "min" || name == "max") {
+            // A trait's methods, and another trait in scope may have some of these names.
+            quote_spanned!(call.span()=> <#ty as ::core::cmp::Ord>::#name(#(#arguments),*))
         } else {
             let path = quote!(<#ty>::#name);
             quote_spanned!(call.span()=> #path(#(#arguments),*))

@@ -47,10 +47,21 @@ impl Scalar {
 
     /// The type of a constant whose path names it, as `f32::EPSILON` and `std::f64::consts::PI` do.
     pub(crate) fn of_constant(path: &Path) -> Option<Scalar> {
-        let owner = path.segments.iter().rev().skip(1);
-        let owner = owner.map(|segment| segment.ident.to_string());
-        let mut owner = owner.skip_while(|name| name == "consts");
-        owner.next().and_then(|name| Scalar::named(&name))
+        let mut segments = path
+            .segments
+            .iter()
+            .rev()
+            .map(|segment| segment.ident.to_string());
+        let constant = segments.next()?;
+        let owner = segments
+            .find(|name| name != "consts")
+            .and_then(|name| Scalar::named(&name))?;
+        // What is said about a type need not be of it.
+        Some(match &*constant {
+            "BITS" | "DIGITS" | "MANTISSA_DIGITS" | "RADIX" => U32,
+            "MIN_EXP" | "MAX_EXP" | "MIN_10_EXP" | "MAX_10_EXP" => I32,
+            _ => owner,
+        })
     }
 
     pub(crate) fn name(self) -> &'static str {
