@@ -102,18 +102,23 @@ impl Rabbit {
 
     /// The names of its queues that begin so.
     pub(crate) fn queues(&self, prefix: &str) -> Result<Vec<String>> {
+        let text = self.control(&["list_queues", "--no-table-headers", "name"])?;
+        let names = text.lines().filter(|name| name.starts_with(prefix));
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Runs one of its administrator's commands; what it says.
+    pub(crate) fn control(&self, arguments: &[&str]) -> Result<String> {
         let output = self
             .environment(Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl"))
             .args(["-q", "--node"])
             .arg(format!("rabbit-{}@localhost", self.port))
-            .args(["list_queues", "--no-table-headers", "name"])
+            .args(arguments)
             .output()?;
         if !output.status.success() {
             return Err(Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let names = text.lines().filter(|name| name.starts_with(prefix));
-        Ok(names.map(str::to_owned).collect())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Kills it, as a crash would.
