@@ -29,9 +29,11 @@
 //!    with a kept outcome, as begun, or as not begun. A worker on another machine, whose files nobody here can read,
 //!    counts as having begun all that it held; so it is granted only what it is about to run.
 //! 9. Peers know each other by heartbeats over a fanout exchange (`PREFIX.peers`), and on one machine by the locks on their files. As
-//!    long as a peer does not hear its own heartbeat, silence says nothing of the others.
+//!    long as a peer does not hear its own heartbeat, silence says nothing of the others. A pool that is asked counts as seen then: so
+//!    the death of one that left offers behind is noticed by peers that had never heard of it.
 //! 10. Who cannot reach the server tries again with at most a second between two tries, until [`Place::outage`] has passed. A peer whose
-//!     queue is gone when it comes back was given up by the others.
+//!     queue is gone when it comes back was given up by the others, or forgotten by the server: it ends. A connection
+//!     that brought nothing forward counts as a try that failed.
 //! 11. Queues that nobody uses expire. A pool looks now and then whether its work queue is empty while it has had offers in it for
 //!     long, and makes them anew: nothing is lost for good, whatever the server has forgotten.
 //! 12. Outcomes that are in the worker's file wait while others are on their way to the server, so that a letter carries many when much
@@ -57,6 +59,7 @@ use letter::{Card, Letter, What};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use peers::Known;
 use post::{Outbox, To};
+use read::Dropped;
 use server::Server;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -115,6 +118,9 @@ struct State {
     beat: Option<bool>,
     /// The last letter with outcomes, and whether somebody wants to know when the server has it (rule 12).
     told: (u64, bool),
+    /// Values on their way to the server: which request of which reader they answer, and the number of their letter.
+    sending: HashMap<(i64, u64), u64>,
+    dropped: Dropped,
     failure: Option<BrokerError>,
     leaving: bool,
 }
@@ -238,6 +244,7 @@ impl Amqp {
             answer: None,
         };
         state.fetches.insert(request, fetch);
+        shared.reckon_with(&mut state, pool);
         shared.post(&mut state, To::Peer(pool), letter.seal(&[]));
         loop {
             if let Some(error) = &state.failure {
@@ -342,6 +349,7 @@ impl Shared {
     }
 
     fn post_question(&self, state: &mut State, question: &Question) {
+        self.reckon_with(state, question.pool);
         let letter = Letter::Ask {
             card: self.card.clone(),
             ask: question.number,

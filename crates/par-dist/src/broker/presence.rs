@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
@@ -93,6 +93,10 @@ impl Peers {
             .mode(0o600)
             .open(self.file(me))?;
         file.lock()?;
+        // Until it was locked it looked like that of a dead peer, and may have been removed as one.
+        if fs::metadata(self.file(me))?.ino() != file.metadata()?.ino() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         // In its whole length, so that no mark has to be refused later by a full disk.
         file.write_all_at(&vec![0; (slots + 1) * WORD as usize], 0)?;
         let kept = Kept::create(&self.kept(me))?;
@@ -112,6 +116,12 @@ impl Peers {
         };
         // A full bell has rung already, and a missing one is a peer that polls, or that is dead and will be noticed.
         let _ = self.out.send_to(&[byte], self.bell(peer));
+    }
+
+    /// Whether a peer has a file here.
+    #[cfg(feature = "amqp")]
+    pub(super) fn has(&self, peer: PeerId) -> bool {
+        self.file(peer).exists()
     }
 
     /// Whether the process of a peer has ended.
@@ -164,17 +174,26 @@ impl Peers {
         let _ = fs::remove_file(self.file(peer));
     }
 
-    /// The peers that have files here, and when each was last written.
+    /// Removes the files of a dead peer. Its lock is held meanwhile: so one that has just come is never removed unnoticed.
     #[cfg(feature = "amqp")]
-    pub(super) fn all(&self) -> Vec<(PeerId, std::time::SystemTime)> {
+    pub(super) fn remove_dead(&self, peer: PeerId) {
+        if let Ok(file) = File::open(self.file(peer))
+            && file.try_lock().is_ok()
+        {
+            self.remove(peer);
+        }
+    }
+
+    /// The peers that have files here.
+    #[cfg(feature = "amqp")]
+    pub(super) fn all(&self) -> Vec<PeerId> {
         let Ok(entries) = fs::read_dir(&self.path) else {
             return Vec::new();
         };
         let peer = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.ok()?;
             let name = entry.file_name();
-            let id = name.to_str()?.strip_suffix(".peer")?.parse().ok()?;
-            Some((PeerId(id), entry.metadata().ok()?.modified().ok()?))
+            Some(PeerId(name.to_str()?.strip_suffix(".peer")?.parse().ok()?))
         };
         entries.filter_map(peer).collect()
     }
@@ -183,7 +202,6 @@ impl Peers {
     #[cfg(feature = "amqp")]
     pub(super) fn identity(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
-        use std::os::unix::fs::MetadataExt;
         let mut hasher = DefaultHasher::new();
         // Whatever cannot be read is the same for all peers in the folder.
         for file in ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"] {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// use par_dist::BrokerUrl;
 /// assert_eq!(BrokerUrl::from("/var/tmp/jobs.db").to_string(), "/var/tmp/jobs.db");
 /// // Shown without its password.
+/// // In the user, the password and the virtual host, what is not a letter or a digit is best written as % and two digits.
 /// let server = BrokerUrl::from("amqp://ann:secret@example.org/%2f");
 /// assert_eq!(server.to_string(), "amqp://ann:***@example.org/%2f");
 /// ```
@@ -68,12 +69,11 @@ impl fmt::Display for BrokerUrl {
             Place::File(path) => path.display().fmt(f),
             Place::Server(url) => {
                 let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-                let end = rest.find(['/', '?']).unwrap_or(rest.len());
-                let (authority, path) = rest.split_at(end);
-                match authority.rsplit_once('@') {
+                // A password with a / or a ? in it makes no good URL, and is not shown either: whatever stands before the last @.
+                match rest.rsplit_once('@') {
                     Some((login, host)) => {
-                        let user = login.split(':').next().unwrap_or_default();
-                        write!(f, "{scheme}://{user}:***@{host}{path}")
+                        let user = login.split([':', '/', '?']).next().unwrap_or_default();
+                        write!(f, "{scheme}://{user}:***@{host}")
                     }
                     None => f.write_str(url),
                 }
@@ -85,5 +85,26 @@ impl fmt::Display for BrokerUrl {
 impl fmt::Debug for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BrokerUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_password_is_shown() {
+        for (url, shown) in [
+            ("amqp://h:1/v?prefix=p", "amqp://h:1/v?prefix=p"),
+            ("amqp://ann@h/v", "amqp://ann:***@h/v"),
+            ("amqp://ann:s@c/ret@h:1/v", "amqp://ann:***@h:1/v"),
+            ("amqp://ann:s/e:c?ret@h", "amqp://ann:***@h"),
+            ("amqp://ann:12/34@h", "amqp://ann:***@h"),
+            ("amqp://:secret@h", "amqp://:***@h"),
+        ] {
+            let url = BrokerUrl::from(url);
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("BrokerUrl({shown})"));
+        }
     }
 }

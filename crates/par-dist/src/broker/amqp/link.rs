@@ -34,6 +34,8 @@ const AUDIT: Duration = Duration::from_secs(5);
 /// After so many of these looks, what still runs is acknowledged.
 const LONG: u64 = 60;
 const PERSISTENT: u8 = 2;
+/// A connection that ends sooner is not followed by the next one at once.
+const BRIEF: Duration = Duration::from_secs(5);
 
 /// Why a connection is not there.
 pub(super) enum Trouble {
@@ -41,6 +43,8 @@ pub(super) enum Trouble {
     Lost(String),
     /// The queue of this peer is gone (rule 10).
     Forgotten,
+    /// It has not taken what was published for as long as it may be away.
+    Refused,
 }
 
 impl From<lapin::Error> for Trouble {
@@ -70,12 +74,25 @@ pub(super) fn run(shared: &Shared, tell: &Sender<std::result::Result<(), String>
             }
         };
         let _ = tell.send(Ok(()));
+        let mut absence = Absence::default();
         loop {
             match line.serve(shared).await {
                 Ok(()) => return line.close(shared).await,
-                Err(trouble) => line.abandon(shared, &text(trouble)).await,
+                Err(Trouble::Refused) => {
+                    let away = shared.outage.as_secs_f64();
+                    let reason = format!(
+                        "the server took no message for {away} s, as a policy for full queues or a failed queue makes it do"
+                    );
+                    let broker = shared.url.clone();
+                    fail(shared, BrokerError::Failed { broker, reason });
+                    return line.close(shared).await;
+                }
+                Err(trouble) => {
+                    absence.begin(&line, text(trouble));
+                    line.abandon(shared, &absence.reason).await;
+                }
             }
-            match again(shared).await {
+            match again(shared, &mut absence).await {
                 Some(next) => line = next,
                 None => return,
             }
@@ -89,44 +106,84 @@ fn text(trouble: Trouble) -> String {
     match trouble {
         Trouble::Lost(reason) => reason,
         Trouble::Forgotten => "the queue of this peer is gone".to_owned(),
+        Trouble::Refused => "the server refuses messages".to_owned(),
+    }
+}
+
+/// A time without a connection that is of use (rule 10).
+#[derive(Default)]
+struct Absence {
+    since: Option<Instant>,
+    /// Why the last connection, or the last try, ended.
+    reason: String,
+    /// How long to wait before the next try: longer each time, also after connections that end soon.
+    pause: Duration,
+}
+
+impl Absence {
+    fn begin(&mut self, ended: &Line, reason: String) {
+        if ended.useful {
+            self.since = None;
+        }
+        if ended.opened.elapsed() > BRIEF {
+            self.pause = Duration::ZERO;
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.reason = reason;
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let now = self.pause;
+        self.pause = (now * 2).clamp(Duration::from_millis(50), PAUSE);
+        now
     }
 }
 
 /// Rule 10. None when the peer leaves, or gives the server up.
-async fn again(shared: &Shared) -> Option<Line> {
-    let since = Instant::now();
-    let mut pause = Duration::from_millis(50);
+async fn again(shared: &Shared, absence: &mut Absence) -> Option<Line> {
     loop {
-        if shared.state.lock().leaving {
-            return None;
-        }
-        let reason = match open(shared, false).await {
-            Ok(line) => return Some(line),
-            Err(Trouble::Forgotten) => {
-                let lease = shared.joined.lease;
-                fail(shared, BrokerError::Buried { lease });
-                return None;
-            }
-            Err(Trouble::Lost(reason)) => reason,
-        };
-        if since.elapsed() > shared.outage {
-            let away = shared.outage.as_secs_f64();
-            fail(
-                shared,
-                BrokerError::Failed {
-                    broker: shared.url.clone(),
-                    reason: format!("it was out of reach for {away} s: {reason}"),
-                },
-            );
-            return None;
-        }
-        let until = Instant::now() + pause;
+        let until = Instant::now() + absence.next_pause();
         while Instant::now() < until && !shared.state.lock().leaving {
             // A peer that leaves ends the pause; what else is to be sent has to wait.
             let left = until.saturating_duration_since(Instant::now());
             let _ = timeout(left, shared.pending.notified()).await;
         }
-        pause = (pause * 2).min(PAUSE);
+        if shared.state.lock().leaving {
+            return None;
+        }
+        let since = absence.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if since > shared.outage {
+            let away = shared.outage.as_secs_f64();
+            fail(
+                shared,
+                BrokerError::Failed {
+                    broker: shared.url.clone(),
+                    reason: format!("it was out of reach for {away} s: {}", absence.reason),
+                },
+            );
+            return None;
+        }
+        absence.reason = match open(shared, false).await {
+            Ok(line) => return Some(line),
+            Err(Trouble::Forgotten) => {
+                let lease = shared.joined.lease;
+                let error = if shared.presence.is_fenced() {
+                    BrokerError::Buried { lease }
+                } else {
+                    BrokerError::Failed {
+                        broker: shared.url.clone(),
+                        reason: format!(
+                            "the queue {} of this process is gone from the server: it was deleted, or forgotten by the server, or \
+                             others took this process for dead",
+                            shared.queue_of(shared.me)
+                        ),
+                    }
+                };
+                fail(shared, error);
+                return None;
+            }
+            Err(trouble) => text(trouble),
+        };
     }
 }
 
@@ -152,6 +209,9 @@ pub(super) struct Line {
     work: Option<(Consumer, String)>,
     level: usize,
     consumers: u64,
+    opened: Instant,
+    /// Whether it brought anything forward.
+    useful: bool,
     /// Letters that are not at the server for sure, in their order: first these, then what was sent, then what is to be.
     unconfirmed: Vec<Post>,
     sent: VecDeque<(Post, PublisherConfirm)>,
@@ -167,6 +227,14 @@ struct Incoming {
     news: Vec<lapin::message::Delivery>,
     offers: Vec<lapin::message::Delivery>,
     confirmed: Vec<(Post, lapin::Result<Confirmation>)>,
+}
+
+impl Incoming {
+    fn is_any(&self) -> bool {
+        let confirmed = |(_, result): &(Post, lapin::Result<Confirmation>)| result.is_ok();
+        !(self.letters.is_empty() && self.news.is_empty() && self.offers.is_empty())
+            || self.confirmed.iter().any(confirmed)
+    }
 }
 
 /// What a turn has to send.
@@ -240,6 +308,8 @@ impl Line {
             work: None,
             level: 0,
             consumers: 0,
+            opened: Instant::now(),
+            useful: false,
             unconfirmed: Vec::new(),
             sent: VecDeque::new(),
             to_send: VecDeque::new(),
@@ -263,11 +333,18 @@ impl Line {
                 return Ok(());
             }
             let incoming = self.listen(shared).await?;
+            self.useful |= incoming.is_any();
             match timeout(patience, self.take(shared, incoming)).await {
                 Ok(taken) => taken?,
                 Err(_) => return Err(Trouble::Lost("the server does not answer".to_owned())),
             }
-            let deaf = shared.state.lock().peers.sent;
+            let (deaf, refused) = {
+                let state = shared.state.lock();
+                (state.peers.sent, state.outbox.refused_for())
+            };
+            if refused > shared.outage {
+                return Err(Trouble::Refused);
+            }
             if deaf.is_some_and(|since| since.elapsed() > patience) {
                 return Err(Trouble::Lost(format!(
                     "it gave no heartbeat back for {} s",
@@ -416,7 +493,9 @@ impl Line {
     async fn listen(&mut self, shared: &Shared) -> Result<Incoming> {
         let mut incoming = Incoming::default();
         let mut pending = std::pin::pin!(shared.pending.notified());
-        let mut tick = std::pin::pin!(sleep(TICK));
+        let next_try = shared.state.lock().outbox.next_try();
+        let pause = next_try.map_or(TICK, |at| at.saturating_duration_since(Instant::now()).min(TICK));
+        let mut tick = std::pin::pin!(sleep(pause));
         poll_fn(|cx| {
             let mut ready = pending.as_mut().poll(cx).is_ready();
             ready |= tick.as_mut().poll(cx).is_ready();
@@ -464,10 +543,8 @@ impl Line {
                             declare |= came_back(shared, &mut state, &returned);
                         }
                     }
-                    Ok(_) => {
-                        trouble = Some("the server did not take a message".to_owned());
-                        self.unconfirmed.push(post);
-                    }
+                    // Its queue is full, or failed: the others may well be taken.
+                    Ok(_) => state.outbox.refuse(post),
                     Err(error) => {
                         trouble = Some(error.to_string());
                         self.unconfirmed.push(post);
@@ -488,7 +565,7 @@ impl Line {
         }
         for delivery in &incoming.news {
             if let Err(reason) = shared.hear(&delivery.data) {
-                drop_letter("the exchange of peers", &reason);
+                drop_letter(&mut shared.state.lock(), "the exchange of peers", &reason);
             }
         }
         if let Some(last) = incoming.letters.last().map(|delivery| delivery.delivery_tag) {
@@ -499,7 +576,7 @@ impl Line {
                         shared.receive(&mut state, letter, delivery.data.get(at..).unwrap_or_default())
                     });
                     if let Err(reason) = received {
-                        drop_letter("the queue of a peer", &reason);
+                        drop_letter(&mut state, "the queue of a peer", &reason);
                     }
                 }
                 if state.ledger.has_arrivals() {

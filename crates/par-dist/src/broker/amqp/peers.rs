@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Peers that are believed to be there.
 const MOST: usize = 4096;
+/// Bytes in the name of a queue, and messages at a time, that are believed of a peer.
+const LONGEST_NAME: usize = 255;
+const WIDEST: usize = 1 << 16;
 /// The files of the dead are there for all pools to read; after that long, all have.
 const READ: Duration = Duration::from_secs(60);
 
@@ -25,6 +28,8 @@ const READ: Duration = Duration::from_secs(60);
 pub(super) struct Known {
     peers: BTreeMap<PeerId, (Card, i64)>,
     buried: HashSet<PeerId>,
+    /// Whose files are still there, and since when that is known.
+    dead: HashMap<PeerId, Instant>,
     /// What was found of those whose messages are still to be ended.
     graves: HashMap<PeerId, Grave>,
     /// Grows while this peer does not hear itself, so that no heart seems to stand still.
@@ -46,7 +51,7 @@ impl Known {
     /// Takes a heartbeat; whether the peer is new.
     pub(super) fn hear(&mut self, card: Card, count: u64) -> bool {
         let peer = card.peer();
-        if self.buried.contains(&peer) || (self.peers.len() >= MOST && !self.peers.contains_key(&peer)) {
+        if self.buried.contains(&peer) || !self.has_place_for(&card) {
             return false;
         }
         self.peers
@@ -54,14 +59,19 @@ impl Known {
             .is_none()
     }
 
-    /// Takes a question for a sign of life; false if its writer is buried.
+    /// Takes a question for a sign of life; false if its writer is buried, or not to be believed.
     pub(super) fn meet(&mut self, card: Card) -> bool {
         let peer = card.peer();
-        if self.buried.contains(&peer) {
+        if self.buried.contains(&peer) || !self.has_place_for(&card) {
             return false;
         }
         self.peers.entry(peer).or_insert((card, 0));
         true
+    }
+
+    /// Whether a peer is believed in: strangers must not fill the memory.
+    fn has_place_for(&self, card: &Card) -> bool {
+        card.queue.len() <= LONGEST_NAME && (self.peers.len() < MOST || self.peers.contains_key(&card.peer()))
     }
 
     pub(super) fn is_buried(&self, peer: PeerId) -> bool {
@@ -100,7 +110,9 @@ impl Known {
             id: card.peer(),
             role: match usize::try_from(card.concurrency) {
                 Ok(0) | Err(_) => Role::Pool,
-                Ok(concurrency) => Role::Worker { concurrency },
+                Ok(concurrency) => Role::Worker {
+                    concurrency: concurrency.min(WIDEST),
+                },
             },
             queue: card.queue.clone(),
             pid: card.pid,
@@ -117,6 +129,27 @@ impl Known {
 }
 
 impl Shared {
+    /// Notes a pool that is about to be asked (rule 9): one that died before this peer came is then noticed like all others, by its
+    /// lock or by its silence.
+    pub(super) fn reckon_with(&self, state: &mut State, pool: PeerId) {
+        if pool == self.me || state.peers.peers.contains_key(&pool) {
+            return;
+        }
+        state.peers.meet(Card {
+            id: pool.0,
+            queue: String::new(),
+            concurrency: 0,
+            pid: 0,
+            lease_ms: self.card.lease_ms,
+            // Without a file here it may be on another machine.
+            folder: if self.folder.has(pool) {
+                self.card.folder
+            } else {
+                0
+            },
+        });
+    }
+
     /// Takes a peer for dead, once. What it held ends when this peer has read everything else that it wrote (rule 8).
     pub(super) fn bury(&self, peer: PeerId, reason: &str) -> Result<()> {
         if peer == self.me {
@@ -185,12 +218,20 @@ impl Shared {
         }
     }
 
-    /// Removes the files of the dead that all have read.
+    /// Removes the files of those who have been dead for so long that all have read them.
     pub(super) fn tidy_dead(&self) {
-        for (peer, written) in self.folder.all() {
-            let old = written.elapsed().is_ok_and(|age| age > READ);
-            if old && peer != self.me && self.folder.is_dead(peer) {
-                self.folder.remove(peer);
+        let all = self.folder.all();
+        let mut state = self.state.lock();
+        let dead = &mut state.peers.dead;
+        dead.retain(|peer, _| all.contains(peer));
+        for peer in all {
+            if peer == self.me || !self.folder.is_dead(peer) {
+                continue;
+            }
+            // Since when, no file says: the mark of a long task is old when its worker dies.
+            let since = *dead.entry(peer).or_insert_with(Instant::now);
+            if since.elapsed() > READ {
+                self.folder.remove_dead(peer);
             }
         }
     }
@@ -198,11 +239,17 @@ impl Shared {
     /// Of a peer that leaves: its files are for the others to read, if there are any. The last on a machine removes the folder.
     pub(super) fn tidy_folder(&self) {
         let all = self.folder.all();
-        if !all
+        if all
             .iter()
-            .any(|(peer, _)| *peer != self.me && !self.folder.is_dead(*peer))
+            .all(|peer| *peer == self.me || self.folder.is_dead(*peer))
         {
-            all.iter().for_each(|(peer, _)| self.folder.remove(*peer));
+            for peer in all {
+                if peer == self.me {
+                    self.folder.remove(peer);
+                } else {
+                    self.folder.remove_dead(peer);
+                }
+            }
             self.folder.close();
         }
     }
@@ -257,4 +304,41 @@ pub(super) fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(id: i64, queue: &str, concurrency: u64) -> Card {
+        Card {
+            id,
+            queue: queue.to_owned(),
+            concurrency,
+            pid: 1,
+            lease_ms: 1000,
+            folder: 0,
+        }
+    }
+
+    #[test]
+    fn strangers_fill_no_memory_and_overflow_no_sum() {
+        let mut known = Known::default();
+        assert!(known.hear(card(1, "q", u64::MAX), u64::MAX));
+        assert!(known.meet(card(2, "q", u64::MAX)));
+        assert!(!known.hear(card(3, &"q".repeat(256), 1), 1));
+        assert!(!known.meet(card(3, &"q".repeat(256), 1)));
+        let threads = |peer: &Peer| match peer.role {
+            Role::Worker { concurrency } => concurrency,
+            Role::Pool => 0,
+        };
+        let own = card(0, "q", 0);
+        assert_eq!(known.list(&own).iter().map(threads).sum::<usize>(), 2 * WIDEST);
+        for id in 3..10_000 {
+            known.hear(card(id, "q", 1), 1);
+            known.meet(card(-id, "q", 1));
+        }
+        assert_eq!(known.peers.len(), MOST);
+        assert!(known.meet(card(1, "q", 1)), "known ones stay so");
+    }
 }

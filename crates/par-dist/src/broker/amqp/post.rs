@@ -2,12 +2,16 @@
 //! the protocol).
 
 use crate::broker::PeerId;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long nobody says again what was read.
 const SAID: Duration = Duration::from_millis(50);
+/// After how long the server is offered again what it refused, at first and at most; twice as long each time that it takes nothing.
+const REFUSED: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// So many are offered again at a time.
+const TRIES: usize = 64;
 
 /// Where a letter goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +34,25 @@ pub(super) struct Outbox {
     waiting: VecDeque<Post>,
     written: u64,
     confirmed: u64,
+    refused: Refused,
     registered: BTreeMap<u64, Registered>,
     /// Registered letters of others that were read, and not yet said to be.
     read: HashMap<PeerId, Vec<u64>>,
     /// When that was said last.
     said: Option<Instant>,
+}
+
+/// What the server does not take, as queues that are full of it may tell it to.
+#[derive(Default)]
+struct Refused {
+    /// To be offered again.
+    posts: VecDeque<Post>,
+    /// Those that were refused and are not confirmed yet, in here or on their way again.
+    owed: BTreeSet<u64>,
+    /// Since when none of them was taken.
+    since: Option<Instant>,
+    pause: Duration,
+    next: Option<Instant>,
 }
 
 /// A registered letter that nobody has said to have read.
@@ -121,8 +139,44 @@ impl Outbox {
 
     /// Takes letters out to be sent.
     pub(super) fn take(&mut self, most: usize) -> Vec<Post> {
-        let count = most.min(self.waiting.len());
-        self.waiting.drain(..count).collect()
+        let mut posts = Vec::new();
+        if self.refused.next.is_some_and(|at| at <= Instant::now()) {
+            let count = most.min(TRIES).min(self.refused.posts.len());
+            posts.extend(self.refused.posts.drain(..count));
+            self.refused.next = None;
+        }
+        let count = (most - posts.len()).min(self.waiting.len());
+        posts.extend(self.waiting.drain(..count));
+        posts
+    }
+
+    /// The server did not take a letter: it is to be offered again after a while.
+    pub(super) fn refuse(&mut self, post: Post) {
+        let refused = &mut self.refused;
+        refused.owed.insert(post.number);
+        refused.since.get_or_insert_with(Instant::now);
+        refused.posts.push_back(post);
+        self.offer_refused();
+    }
+
+    /// Sets the time for the next try, where there is none.
+    fn offer_refused(&mut self) {
+        let refused = &mut self.refused;
+        if refused.posts.is_empty() || refused.next.is_some() {
+            return;
+        }
+        refused.pause = (refused.pause * 2).clamp(REFUSED.0, REFUSED.1);
+        refused.next = Some(Instant::now() + refused.pause);
+    }
+
+    /// When what was refused is to be offered again.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.refused.next
+    }
+
+    /// How long the server has refused something and taken nothing of it.
+    pub(super) fn refused_for(&self) -> Duration {
+        self.refused.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Puts back what was sent and not confirmed: it goes first.
@@ -132,20 +186,84 @@ impl Outbox {
 
     /// Whether there are letters to send.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.refused.owed.is_empty()
     }
 
     pub(super) fn confirm(&mut self, number: u64) {
-        self.confirmed = number;
+        self.confirmed = self.confirmed.max(number);
+        let refused = &mut self.refused;
+        if refused.since.is_some() {
+            if refused.owed.remove(&number) {
+                refused.pause = Duration::ZERO;
+                refused.since = (!refused.owed.is_empty()).then(Instant::now);
+            }
+            self.offer_refused();
+        }
     }
 
     /// The number of the last letter that was confirmed; all before it were too.
     pub(super) fn confirmed(&self) -> u64 {
-        self.confirmed
+        match self.refused.owed.first() {
+            Some(owed) => self.confirmed.min(owed - 1),
+            None => self.confirmed,
+        }
     }
 
     /// Whether everything was confirmed.
     pub(super) fn is_empty(&self) -> bool {
-        self.confirmed == self.written
+        self.confirmed() == self.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_offered_again_and_counts_as_unconfirmed_meanwhile() {
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.push(To::Work, Arc::default());
+        }
+        let mut posts = outbox.take(10).into_iter();
+        outbox.confirm(posts.next().expect("the first").number);
+        outbox.refuse(posts.next().expect("the second"));
+        outbox.confirm(posts.next().expect("the third").number);
+        assert_eq!((outbox.confirmed(), outbox.is_empty()), (1, false));
+        assert!(outbox.has_waiting());
+        assert!(outbox.take(10).is_empty(), "at once");
+        while outbox.next_try().expect("a next try") > Instant::now() {
+            std::thread::yield_now();
+        }
+        let again = outbox.take(10);
+        assert_eq!(again.iter().map(|post| post.number).collect::<Vec<_>>(), [2]);
+        assert!(outbox.next_try().is_none());
+        assert_eq!(outbox.confirmed(), 1, "on its way");
+        outbox.confirm(2);
+        assert_eq!(
+            (outbox.confirmed(), outbox.is_empty(), outbox.refused_for()),
+            (3, true, Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn pauses_grow_while_nothing_is_taken() {
+        let mut outbox = Outbox::default();
+        outbox.push(To::Work, Arc::default());
+        let mut pauses = Vec::new();
+        let mut post = outbox.take(1).pop();
+        while pauses.len() < 4 {
+            let before = Instant::now();
+            outbox.refuse(post.take().expect("a letter"));
+            let at = outbox.next_try().expect("a next try");
+            pauses.push(at.duration_since(before).as_millis() / 10);
+            while post.is_none() {
+                post = outbox.take(1).pop();
+            }
+        }
+        assert!(
+            pauses[0] >= 1 && pauses.is_sorted_by(|a, b| a * 2 <= *b),
+            "{pauses:?}"
+        );
     }
 }

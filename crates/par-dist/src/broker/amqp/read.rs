@@ -6,7 +6,7 @@ use super::post::To;
 use super::{Shared, State};
 use crate::broker::{MessageId, PeerId};
 use lapin::message::{BasicReturnMessage, Delivery};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Shared {
     /// Acts on a letter to this peer.
@@ -69,10 +69,17 @@ impl Shared {
                 request,
                 what,
             } => {
+                // One that is still on its way to the server is not copied again, however often its reader asks meanwhile.
+                let confirmed = state.outbox.confirmed();
+                state.sending.retain(|_, number| *number > confirmed);
+                if state.sending.contains_key(&(reader, request)) {
+                    return Ok(());
+                }
                 let value = self.value(state, &what);
                 let found = value.is_some();
                 let body = Letter::Value { request, found }.seal(&[value.unwrap_or_default()]);
-                self.post(state, To::Peer(PeerId(reader)), body);
+                let number = self.post(state, To::Peer(PeerId(reader)), body);
+                state.sending.insert((reader, request), number);
             }
             Letter::Value { request, found } => {
                 if let Some(fetch) = state.fetches.get_mut(&request) {
@@ -133,9 +140,42 @@ impl Shared {
     }
 }
 
-/// Says that something that came is no use.
-pub(super) fn drop_letter(from: &str, reason: &str) {
-    eprintln!("par-dist: a message in {from} was dropped: {reason}");
+/// How often it is said at most that messages are dropped.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// What was said of messages that are no use: whoever floods a queue must not flood the standard error as well.
+#[derive(Default)]
+pub(super) struct Dropped {
+    said: Option<Instant>,
+    /// Dropped since then.
+    unsaid: u64,
+}
+
+impl Dropped {
+    /// Notes one; the line to be printed, if it is time for one.
+    fn note(&mut self, now: Instant, from: &str, reason: &str) -> Option<String> {
+        if self.said.is_some_and(|said| now.duration_since(said) < QUIET) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        let unsaid = std::mem::take(&mut self.unsaid);
+        let more = if unsaid == 0 {
+            String::new()
+        } else {
+            format!(" ({unsaid} more were dropped before it)")
+        };
+        Some(format!(
+            "par-dist: a message in {from} was dropped: {reason}{more}"
+        ))
+    }
+}
+
+/// Says, now and then, that something that came is no use.
+pub(super) fn drop_letter(state: &mut State, from: &str, reason: &str) {
+    if let Some(line) = state.dropped.note(Instant::now(), from, reason) {
+        eprintln!("{line}");
+    }
 }
 
 /// What it says that a message came back; whether the work queue has to be declared again. It goes by the message itself: the client
@@ -182,14 +222,36 @@ pub(super) fn take_offers(shared: &Shared, deliveries: Vec<Delivery>) {
                 });
             }
             Ok(_) => {
-                drop_letter("a work queue", "it is no offer");
+                drop_letter(&mut state, "a work queue", "it is no offer");
                 state.hands.reject(tag);
             }
             Err(reason) => {
-                drop_letter("a work queue", &reason);
+                drop_letter(&mut state, "a work queue", &reason);
                 state.hands.reject(tag);
             }
         }
     }
     shared.ask(&mut state);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_strange_messages_is_said_now_and_then() {
+        let mut dropped = Dropped::default();
+        let start = Instant::now();
+        assert_eq!(
+            dropped.note(start, "a queue", "noise").as_deref(),
+            Some("par-dist: a message in a queue was dropped: noise")
+        );
+        for _ in 0..1000 {
+            assert_eq!(dropped.note(start + QUIET / 2, "a queue", "noise"), None);
+        }
+        assert_eq!(
+            dropped.note(start + QUIET, "a queue", "more noise").as_deref(),
+            Some("par-dist: a message in a queue was dropped: more noise (1000 more were dropped before it)")
+        );
+    }
 }

@@ -36,6 +36,11 @@ impl Server {
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') || query.contains('@') {
+            // It may be a piece of a password: nothing of it is repeated.
+            return Err("an @ behind the host; in the user, the password and the virtual host a / is written %2f, a ? %3f and an @ %40"
+                .to_owned());
+        }
         let (login, address) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
         let (user, password) = login.split_once(':').unwrap_or((login, "guest"));
         let (host, port) = match address.strip_prefix('[') {
@@ -71,7 +76,11 @@ impl Server {
         };
         let mut server = Server {
             user: unescape(user)?,
-            password: unescape(password)?,
+            // Which is not repeated.
+            password: unescape(password).map_err(|_| {
+                "bad % in the password; expected two hexadecimal digits behind it, and UTF-8 in all"
+                    .to_owned()
+            })?,
             host: host.to_owned(),
             port,
             vhost,
@@ -189,6 +198,18 @@ mod tests {
                 "bad % in \"%2\"; expected two hexadecimal digits behind it",
             ),
             ("amqp://h/%ff", "\"%ff\" is no UTF-8"),
+            (
+                "amqp://ann:se%cret@h",
+                "bad % in the password; expected two hexadecimal digits behind it, and UTF-8 in all",
+            ),
+            (
+                "amqp://ann:se/cret@h",
+                "an @ behind the host; in the user, the password and the virtual host a / is written %2f, a ? %3f and an @ %40",
+            ),
+            (
+                "amqp://ann:se?cret@h",
+                "an @ behind the host; in the user, the password and the virtual host a / is written %2f, a ? %3f and an @ %40",
+            ),
             (
                 "amqp://h?x=1",
                 "unknown parameter \"x\"; expected prefix or heartbeat",
