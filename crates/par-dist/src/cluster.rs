@@ -252,6 +252,10 @@ impl Engine for ClusterEngine {
                 .filter(|(_, begun)| *begun)
                 .map(|(peer, _)| peer)
                 .collect();
+            // What the dead had begun could not be told any more.
+            if let Ok(peers) = self.node.broker.peers() {
+                busy.retain(|busy| peers.iter().any(|peer| peer.id == *busy));
+            }
             busy.sort_unstable();
             busy.dedup();
             detached = busy.len();

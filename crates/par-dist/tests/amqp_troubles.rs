@@ -6,7 +6,7 @@
 mod rabbit;
 
 use par_dist::probe::bare;
-use par_dist::{ChunkPlan, ClusterPool, Options, Plan, TaskError, Worker};
+use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown, TaskError, Worker};
 use rabbit::Rabbit;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
@@ -224,4 +224,50 @@ fn letters_in_letters_without_end_do_no_harm() {
         pool.map::<square>(0..300),
         Ok((0..300).map(|x| x * x).collect::<Vec<u64>>())
     );
+}
+
+#[par_dist::task]
+fn nap(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+#[test]
+fn a_shutdown_ends_while_the_server_is_away() {
+    let mut server = Rabbit::start().expect("a server");
+    let pool = |server: &Rabbit, queue: &str| {
+        let options = Options {
+            broker: Some(server.url().into()),
+            queue: queue.to_owned(),
+            ..Options::default()
+        };
+        let pool = ClusterPool::builder()
+            .workers(1)
+            .options(options)
+            .build()
+            .expect("a pool");
+        assert_eq!(pool.submit::<square>(2).expect("submit").wait(), Ok(4));
+        let naps: Vec<_> = (0..20)
+            .map(|_| pool.submit::<nap>(60_000).expect("submit"))
+            .collect();
+        (pool, naps)
+    };
+    let end = |(pool, naps): (ClusterPool, Vec<par_dist::Handle<()>>)| {
+        let start = Instant::now();
+        let report = pool.shutdown(Shutdown::Drain, Some(Duration::from_secs(1)));
+        let took = start.elapsed();
+        eprintln!("{report:?} after {took:.1?}");
+        for nap in naps {
+            assert!(nap.wait_timeout(Duration::ZERO).expect("it has ended").is_err());
+        }
+        assert_eq!((report.ran, report.detached), (1, 0));
+        // Five seconds for the end of the workers that were killed, and two for the server.
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    };
+    let frozen = pool(&server, "frozen");
+    let killed = pool(&server, "killed");
+    server.freeze().expect("stop");
+    end(frozen);
+    server.thaw().expect("go on");
+    server.kill().expect("kill");
+    end(killed);
 }

@@ -97,6 +97,8 @@ struct Shared {
     woken: AtomicBool,
     /// There is something to be sent.
     pending: tokio::sync::Notify,
+    /// This peer has left, whether or not the server was told.
+    left: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -185,6 +187,7 @@ impl Amqp {
             bell: Condvar::new(),
             woken: AtomicBool::new(false),
             pending: tokio::sync::Notify::new(),
+            left: tokio::sync::Notify::new(),
         });
         let (tell, told) = mpsc::channel();
         let thread = {

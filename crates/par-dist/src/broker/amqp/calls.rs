@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Bodies of outcomes in one letter, about.
 const LETTER: usize = 1 << 20;
 /// How long a peer that leaves waits for its last letters to be confirmed.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// How long an outcome that could not be kept may wait for its confirmation.
 const HEAVY: Duration = Duration::from_secs(60);
 
@@ -436,6 +436,7 @@ impl Broker for Amqp {
         drop(state);
         shared.changed.notify_all();
         shared.pending.notify_one();
+        shared.left.notify_one();
         // A panic there has been printed by its hook.
         let _ = thread.join();
         shared.tidy_folder();

@@ -1,8 +1,9 @@
 //! The one thread that speaks to the server: it sends what the others want sent, hands on what comes, and connects again.
 
 use super::Shared;
+use super::calls::FAREWELL;
 use super::letter::Letter;
-use super::open::{CONNECT, declare_work, open};
+use super::open::{declare_work, open};
 use super::post::{Post, To};
 use super::read::{came_back, drop_letter, take_offers};
 use crate::broker::{BrokerError, PeerId};
@@ -65,7 +66,7 @@ pub(super) fn run(shared: &Shared, tell: &Sender<std::result::Result<(), String>
             return;
         }
     };
-    runtime.block_on(async {
+    let work = async {
         let mut line = match open(shared, true).await {
             Ok(line) => line,
             Err(trouble) => {
@@ -97,9 +98,22 @@ pub(super) fn run(shared: &Shared, tell: &Sender<std::result::Result<(), String>
                 None => return,
             }
         }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            () = work => {}
+            () = overdue(shared) => {}
+        }
     });
     // Threads of the client that still wait for the server are of no use to anybody.
     runtime.shutdown_background();
+}
+
+/// When a peer that leaves waits for the server no longer: soon, and sooner if it has not confirmed what was written before.
+async fn overdue(shared: &Shared) {
+    shared.left.notified().await;
+    let answers = shared.state.lock().outbox.is_empty();
+    sleep(if answers { FAREWELL } else { FAREWELL / 4 }).await;
 }
 
 fn text(trouble: Trouble) -> String {
@@ -620,7 +634,7 @@ impl Line {
             let _ = self.connection.close(200, "".into()).await;
         };
         // Whoever stays notices otherwise.
-        let _ = timeout(CONNECT, farewell).await;
+        let _ = timeout(FAREWELL, farewell).await;
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// How long one try to connect may take.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(5);
 /// Letters that the server sends ahead.
 const LETTERS: u16 = 256;
 /// Queues that nobody uses live so long, in milliseconds.
