@@ -74,7 +74,24 @@
 //! # Brokers
 //!
 //! Which one it is, is chosen at run time, by [`Options::broker`] and [`Worker::new`]: a path, or a [URL](BrokerUrl) such as
-//! `amqp://127.0.0.1:5672/%2f`. What is promised above holds on both, and the laws of the trait layer are tested on both.
+//! `amqp://127.0.0.1:5672/%2f`. What is promised above holds on both, and the laws of the trait layer are tested on both. A program
+//! that uses RabbitMQ asks for the feature (`par-dist = { ..., features = ["amqp"] }`); nothing else in it is different:
+//!
+//! ```no_run
+//! # #[par_dist::task(name = "mail.send")]
+//! # fn send(to: String, text: String) -> Result<u64, String> { let _ = (to, text); Ok(1) }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use par_dist::{ClusterPool, Options, Worker};
+//! let url = "amqp://ann:secret@mail.example.org:5672/%2f";
+//! // In the worker's program, for as long as it lives:
+//! Worker::new(url).queue("mail").run()?;
+//! // In the submitter's:
+//! let pool = ClusterPool::builder()
+//!     .options(Options { broker: Some(url.into()), queue: "mail".to_owned(), local_workers: false, ..Options::default() })
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! | | file (SQLite) | server (RabbitMQ, feature `amqp`) |
 //! |---|---|---|
@@ -86,7 +103,7 @@
 //! | the broker goes away | does not happen | all connect again by themselves, with at most a second between tries, for [`Options::outage`] |
 //! | killed in the middle | the file stays whole | nothing is lost; tasks that are not idempotent still begin once |
 //! | largest message | 900 MiB | 120 MiB |
-//! | bound | [`Options::max_bytes`] | what the server allows (memory, disk, policies) |
+//! | bound | [`Options::max_bytes`] | what the server allows (memory, disk, policies); what it refuses is offered again, for [`Options::outage`] |
 //! | left by a killed pool | nothing | queues that others delete, or that expire after 10 minutes |
 //!
 //! With RabbitMQ a server that was killed or restarted may deliver a message again, and cannot say whether it was run. So every worker

@@ -43,8 +43,9 @@ pub struct Options {
     /// The most bytes that the broker's file may grow to by this pool and its local workers; not for a server. The log beside it is not counted: it
     /// holds the last few MiB, and as much as the largest batch.
     pub max_bytes: Option<u64>,
-    /// How long a server may be out of reach, once the pool has started, before the pool is broken and every wait says so. Until
-    /// then the pool and its local workers connect again by themselves and go on. A file is never out of reach.
+    /// How long a server may be out of reach, or take nothing of what it refused before, once the pool has started, before the pool is
+    /// broken and every wait says so. Until then the pool and its local workers connect again by themselves and go on. A server forgets
+    /// a pool that it has not seen for 10 minutes, and then it is broken too. A file is never out of reach.
     #[doc(alias = "broker_connection_max_retries")]
     pub outage: Duration,
 }

@@ -92,7 +92,8 @@ impl Worker {
         self
     }
 
-    /// Sets how long a server may be out of reach, once the worker has started, before the worker ends; default 5 minutes.
+    /// Sets how long a server may be out of reach, once the worker has started, before the worker ends; default 5 minutes. A server
+    /// forgets a worker that it has not seen for 10 minutes, which then ends too.
     pub fn outage(mut self, duration: Duration) -> Self {
         self.place.outage = duration;
         self

@@ -9,7 +9,8 @@ use par_dist::probe::bare;
 use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown, TaskError, Worker};
 use rabbit::Rabbit;
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -224,6 +225,63 @@ fn letters_in_letters_without_end_do_no_harm() {
         pool.map::<square>(0..300),
         Ok((0..300).map(|x| x * x).collect::<Vec<u64>>())
     );
+}
+
+#[par_dist::task]
+fn length(bytes: Vec<u8>) -> u64 {
+    bytes.len() as u64
+}
+
+/// A way to the server that lets through 8 MiB a second in each direction; its port.
+fn slow_way() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let to = server().port();
+    let carry = |mut from: TcpStream, mut into: TcpStream| {
+        move || {
+            let mut bytes = vec![0; 128 << 10];
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                if into.write_all(&bytes[..count]).is_err() {
+                    break;
+                }
+                // This is the slowness; nothing is waited for.
+                std::thread::sleep(Duration::from_secs(1) * count as u32 / (8 << 20));
+            }
+            let _ = into.shutdown(std::net::Shutdown::Both);
+        }
+    };
+    // Ends with the program.
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else {
+                return;
+            };
+            let (Ok(near_too), Ok(far_too)) = (near.try_clone(), far.try_clone()) else {
+                return;
+            };
+            std::thread::spawn(carry(near, far));
+            std::thread::spawn(carry(far_too, near_too));
+        }
+    });
+    port
+}
+
+#[test]
+fn long_messages_on_a_slow_network_arrive() {
+    let options = Options {
+        broker: Some(format!("amqp://127.0.0.1:{}?prefix=slow&heartbeat=1", slow_way()).into()),
+        ..Options::default()
+    };
+    let pool = ClusterPool::builder()
+        .workers(1)
+        .options(options)
+        .build()
+        .expect("a pool");
+    // Longer than a heartbeat there, and again to the worker.
+    let long = 20 << 20;
+    let waits = pool.submit::<length>(vec![0; long]).expect("submit");
+    let outcome = waits.wait_timeout(Duration::from_secs(60));
+    assert_eq!(outcome.map_err(|_| "a wait without an end"), Ok(Ok(long as u64)));
 }
 
 #[par_dist::task]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Made of a path or of a text; a text that has `://` in it is a URL:
 /// `amqp://USER:PASSWORD@HOST:PORT/VHOST?prefix=NAME&heartbeat=SECONDS`. All but the host may be left out: user and password are
-/// `guest`, the port is 5672, the virtual host `/` (written `%2f`), the heartbeat 10 s. The names of all queues and exchanges begin
+/// `guest`, the port is 5672, the virtual host `/` (written `%2f`), the heartbeat 10 s: a server from which nothing comes for twice as
+/// long is tried anew. The names of all queues and exchanges begin
 /// with the prefix, by default `par`. What is wrong with a URL is told by who opens the broker.
 ///
 /// ```

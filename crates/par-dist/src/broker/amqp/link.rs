@@ -35,6 +35,8 @@ const AUDIT: Duration = Duration::from_secs(5);
 /// After so many of these looks, what still runs is acknowledged.
 const LONG: u64 = 60;
 const PERSISTENT: u8 = 2;
+/// Bytes a second that a network takes at least.
+const SLOWEST: usize = 1 << 20;
 /// A connection that ends sooner is not followed by the next one at once.
 const BRIEF: Duration = Duration::from_secs(5);
 
@@ -226,6 +228,10 @@ pub(super) struct Line {
     opened: Instant,
     /// Whether it brought anything forward.
     useful: bool,
+    /// When something came last.
+    lively: Instant,
+    /// In `sent` and `to_send`.
+    bytes: usize,
     /// Letters that are not at the server for sure, in their order: first these, then what was sent, then what is to be.
     unconfirmed: Vec<Post>,
     sent: VecDeque<(Post, PublisherConfirm)>,
@@ -324,6 +330,8 @@ impl Line {
             consumers: 0,
             opened: Instant::now(),
             useful: false,
+            lively: Instant::now(),
+            bytes: 0,
             unconfirmed: Vec::new(),
             sent: VecDeque::new(),
             to_send: VecDeque::new(),
@@ -334,9 +342,10 @@ impl Line {
 
     /// Works until the peer leaves.
     async fn serve(&mut self, shared: &Shared) -> Result<()> {
-        // A server that does not answer for that long is gone.
-        let patience = shared.server.heartbeat();
         loop {
+            // A server that does not answer for that long is gone. AMQP's own heartbeats tell it sooner, and see long messages move.
+            let written = u32::try_from(self.bytes / SLOWEST).unwrap_or(u32::MAX);
+            let patience = shared.server.heartbeat() * 3 + Duration::from_secs(written.into());
             let todo = shared.todo(self.sent.len() + self.to_send.len());
             let leaving = todo.leaving;
             match timeout(patience, self.send(shared, todo)).await {
@@ -347,7 +356,10 @@ impl Line {
                 return Ok(());
             }
             let incoming = self.listen(shared).await?;
-            self.useful |= incoming.is_any();
+            if incoming.is_any() {
+                self.useful = true;
+                self.lively = Instant::now();
+            }
             match timeout(patience, self.take(shared, incoming)).await {
                 Ok(taken) => taken?,
                 Err(_) => return Err(Trouble::Lost("the server does not answer".to_owned())),
@@ -359,7 +371,7 @@ impl Line {
             if refused > shared.outage {
                 return Err(Trouble::Refused);
             }
-            if deaf.is_some_and(|since| since.elapsed() > patience) {
+            if deaf.is_some_and(|since| since.elapsed() > patience) && self.lively.elapsed() > patience {
                 return Err(Trouble::Lost(format!(
                     "it gave no heartbeat back for {} s",
                     patience.as_secs()
@@ -390,6 +402,7 @@ impl Line {
             immediate: false,
         };
         let work = shared.work_queue();
+        self.bytes += todo.posts.iter().map(|post| post.body.len()).sum::<usize>();
         self.to_send.extend(todo.posts);
         while let Some(post) = self.to_send.front() {
             let queue = match post.to {
@@ -534,6 +547,7 @@ impl Line {
                 && let Poll::Ready(result) = Pin::new(confirm).poll(cx)
                 && let Some((post, _)) = self.sent.pop_front()
             {
+                self.bytes -= post.body.len();
                 incoming.confirmed.push((post, result));
                 ready = true;
             }
