@@ -78,8 +78,6 @@
 //! that uses RabbitMQ asks for the feature (`par-dist = { ..., features = ["amqp"] }`); nothing else in it is different:
 //!
 //! ```no_run
-//! # #[par_dist::task(name = "mail.send")]
-//! # fn send(to: String, text: String) -> Result<u64, String> { let _ = (to, text); Ok(1) }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use par_dist::{ClusterPool, Options, Worker};
 //! let url = "amqp://ann:secret@mail.example.org:5672/%2f";

@@ -84,7 +84,8 @@ fn goes_on(pool: &ClusterPool, tasks: u64, trouble: impl FnOnce()) {
 fn ends_with(pool: &ClusterPool) -> String {
     let waits = pool.submit::<square>(1).expect("submit");
     match waits.wait_timeout(Duration::from_secs(60)) {
-        Ok(Err(TaskError::Broken(reason))) => reason,
+        // What is submitted while the pool breaks is refused for the same reason.
+        Ok(Err(TaskError::Broken(reason) | TaskError::Rejected(reason))) => reason,
         Ok(other) => panic!("{other:?}"),
         Err(_) => panic!("a wait without an end"),
     }
