@@ -14,7 +14,8 @@ pub use builder::Builder;
 pub use scope::Scope;
 pub use stream::Stream;
 
-use crate::body::single::{Outcome, SingleBody};
+use crate::body::Outcome;
+use crate::body::single::SingleBody;
 use crate::engine::{Elastic, Engine, Info, Launch, Refused, Room, SameProgram, Shutdown, ShutdownReport};
 use crate::error::{StartError, TaskError};
 use crate::handle::Handle;
@@ -289,13 +290,13 @@ impl<E: ?Sized + Engine> Pool<E> {
                 Some(input) => Err(TrySubmitError { input, reason }),
                 // The engine took it after all, and refused too late: the handle says how it ended.
                 None => Ok(Handle::new(
-                    job as Arc<Job<dyn Outcome<K::Out>>>,
+                    job as Arc<Job<dyn Outcome<K::Out, TaskError>>>,
                     Arc::clone(&self.erased),
                 )),
             };
         }
         Ok(Handle::new(
-            job as Arc<Job<dyn Outcome<K::Out>>>,
+            job as Arc<Job<dyn Outcome<K::Out, TaskError>>>,
             Arc::clone(&self.erased),
         ))
     }

@@ -116,6 +116,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "gives shared memory as atomics, and to those who promise to be alone as a slice",
     ),
     (
+        "crates/par-process/src/sync/locked.rs",
+        "takes locks in shared memory, and reaches what lies behind them",
+    ),
+    (
         "crates/par-process/src/sync/memory.rs",
         "gives the tables of locks in shared memory as references",
     ),

@@ -1,5 +1,6 @@
 //! The body of a submit: one input, one outcome.
 
+use super::Outcome;
 use crate::error::TaskError;
 use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
@@ -9,12 +10,6 @@ use crate::run_async::{Running, poll_kernel};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
-
-/// Where a handle finds the outcome, whatever the kernel was.
-pub(crate) trait Outcome<O>: Body {
-    /// The outcome of a job that is done; the first taker gets it.
-    fn take(&self) -> Option<Result<O, TaskError>>;
-}
 
 pub(crate) struct SingleBody<K: Kernel> {
     kernel: K,
@@ -110,9 +105,13 @@ impl<K: Kernel> Body for SingleBody<K> {
     }
 }
 
-impl<K: Kernel> Outcome<K::Out> for SingleBody<K> {
+impl<K: Kernel> Outcome<K::Out, TaskError> for SingleBody<K> {
     fn take(&self) -> Option<Result<K::Out, TaskError>> {
         let outcome = self.state.lock().outcome.take();
         outcome.map(|outcome| outcome.map_err(|error| *error))
+    }
+
+    fn whole(&self, error: TaskError) -> TaskError {
+        error
     }
 }
