@@ -146,14 +146,21 @@ fn tests(cargo: Command) -> Result<Outcome, Error> {
     Ok(settle(counts, success))
 }
 
-/// The protocols of par-sync under every interleaving that loom tries. Other flags build everything again, so in a folder of
+/// The protocols of these crates under every interleaving that loom tries. Other flags build everything again, so in a folder of
 /// their own.
 fn models() -> Result<Outcome, Error> {
-    let mut cargo = cargo(&["test", "--package", "par-sync", "--lib"]);
-    cargo
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", command::target().join("loom"));
-    tests(cargo)
+    let of = |args: &[&str]| {
+        let mut cargo = cargo(&[&["test", "--lib", "--package"], args].concat());
+        cargo
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("CARGO_TARGET_DIR", command::target().join("loom"));
+        tests(cargo)
+    };
+    let outcomes = [
+        of(&["par-sync"])?,
+        of(&["par-process", "--release", "--", "models"])?,
+    ];
+    Ok(total(outcomes.iter()))
 }
 
 /// Adds what a line of libtest's output says: a summary, or a test that failed or was ignored.
@@ -210,22 +217,18 @@ fn native(native: &Native) -> Result<Outcome, Error> {
             ..Outcome::default()
         });
     }
-    let of = |verb: &'static str| {
-        let mut cargo = cargo(&[verb, "--package", native.package]);
-        if verb == "clippy" {
-            // The benchmarks of this program use the feature too, and have no test that runs with it.
-            let features = format!("{},xtask/{}", native.qualified(), native.feature);
-            cargo.args(["--package", "xtask", "--all-targets", "--features", &features]);
-            cargo.args(["--", "-D", "warnings"]);
-        } else {
-            cargo
-                .args(["--features", native.feature, "--no-fail-fast"])
-                .args(native.tests);
-        }
-        cargo
+    // The benchmarks of this program use the feature too, and have no test that runs with it.
+    let features = format!("{},xtask/{}", native.qualified(), native.feature);
+    let mut lints = cargo(&["clippy", "--package", native.package, "--package", "xtask"]);
+    lints.args(["--all-targets", "--features", &features, "--", "-D", "warnings"]);
+    let lints = command::stream(lints, |_| ())?;
+    let of = |args: &[&str]| {
+        let mut cargo = cargo(&["test", "--package", native.package, "--features", native.feature]);
+        cargo.arg("--no-fail-fast").args(args);
+        tests(cargo)
     };
-    let lints = command::stream(of("clippy"), |_| ())?;
-    let mut outcome = tests(of("test"))?;
+    let outcomes = [of(native.tests)?, of(&["--doc"])?];
+    let mut outcome = total(outcomes.iter());
     if lints {
         outcome.passed += 1;
     } else {
@@ -240,6 +243,7 @@ fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Outcome {
         sum.passed += outcome.passed;
         sum.failed += outcome.failed;
         sum.skipped += outcome.skipped;
+        sum.notes.extend(outcome.notes.iter().cloned());
         sum
     })
 }

@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a handle finds the outcome, whatever the body is.
 pub(crate) trait Outcome<O, E>: Body {
-    /// The outcome of a job that is done and was not ended early; the first taker gets it.
-    fn take(&self) -> Option<Result<O, E>>;
+    /// The outcome; the first taker gets it.
+    ///
+    /// # Safety
+    /// The job is done and was not ended early: its claims have ended. Nobody else takes at the same time.
+    unsafe fn take(&self) -> Option<Result<O, E>>;
     /// What is told where the job as a whole ended so, or could not be waited for.
     fn whole(&self, error: TaskError) -> E;
 }

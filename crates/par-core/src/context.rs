@@ -52,11 +52,21 @@ pub enum Token {
     Flag(Arc<CancelFlag>),
 }
 
-/// What is in force on this thread for the task that it runs.
+/// What is in force on this thread for the task that it runs: its token, which is a job or a flag, and its lines. A cell each, so
+/// that a change of tasks, which happens all the time, goes through registers.
 struct Frame {
-    token: Option<Token>,
+    job: Cell<Option<Arc<Job>>>,
+    flag: Cell<Option<Arc<CancelFlag>>>,
     /// Where the task's log lines go if it runs from bytes: they travel back with its reply.
-    lines: Option<Arc<Lines>>,
+    lines: Cell<Option<Arc<Lines>>>,
+}
+
+/// Looks into a cell; `look` asks for nothing of the frame.
+fn peek<T: ?Sized, R>(cell: &Cell<Option<Arc<T>>>, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
+    let held = cell.take();
+    let seen = held.as_ref().map(look);
+    cell.set(held);
+    seen
 }
 
 struct Worker {
@@ -67,7 +77,9 @@ struct Worker {
 
 thread_local! {
     static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
-    static FRAME: RefCell<Frame> = const { RefCell::new(Frame { token: None, lines: None }) };
+    static FRAME: Frame = const {
+        Frame { job: Cell::new(None), flag: Cell::new(None), lines: Cell::new(None) }
+    };
     static NO_BLOCKING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -119,48 +131,51 @@ impl Drop for WorkerGuard {
 
 /// Restores the token that was in force before.
 pub struct TokenGuard {
-    before: Frame,
+    job: Option<Arc<Job>>,
+    flag: Option<Arc<CancelFlag>>,
+    lines: Option<Arc<Lines>>,
     _here: PhantomData<Rc<()>>,
 }
 
 /// Puts `token` in force on this thread until the guard is dropped. Engines call it around tasks.
 #[must_use]
+#[inline]
 pub fn push_token(token: Token) -> TokenGuard {
-    let mine = Frame {
-        token: Some(token),
-        lines: None,
+    let (job, flag) = match token {
+        Token::Job(job) => (Some(job), None),
+        Token::Flag(flag) => (None, Some(flag)),
     };
-    TokenGuard {
-        before: FRAME.with(|slot| slot.replace(mine)),
+    FRAME.with(|frame| TokenGuard {
+        job: frame.job.replace(job),
+        flag: frame.flag.replace(flag),
+        lines: frame.lines.take(),
         _here: PhantomData,
-    }
+    })
 }
 
 impl Drop for TokenGuard {
+    #[inline]
     fn drop(&mut self) {
-        let before = Frame {
-            token: self.before.token.take(),
-            lines: self.before.lines.take(),
-        };
-        let mine = FRAME.with(|slot| slot.replace(before));
-        drop(mine);
+        FRAME.with(|frame| {
+            let lines = frame.lines.replace(self.lines.take());
+            let flag = frame.flag.replace(self.flag.take());
+            let job = frame.job.replace(self.job.take());
+            // Dropped when all is as it was: the last owner of a job drops the user's values.
+            drop((lines, flag, job));
+        });
     }
 }
 
 /// Makes the log lines of this thread's task go to `lines`, until the next token is in force.
 pub(crate) fn keep_lines(lines: Option<Arc<Lines>>) {
-    FRAME.with(|slot| slot.borrow_mut().lines = lines);
+    drop(FRAME.with(|frame| frame.lines.replace(lines)));
 }
 
 /// Where the log lines of a job go that is made here: to the lines of the task that makes it, where that keeps some.
 pub(crate) fn lines_for_job() -> Option<Arc<Lines>> {
-    FRAME.with(|slot| {
-        let frame = slot.borrow();
-        match (&frame.lines, &frame.token) {
-            (Some(lines), _) => Some(Arc::clone(lines)),
-            (None, Some(Token::Job(job))) => job.lines().cloned(),
-            (None, _) => None,
-        }
+    FRAME.with(|frame| {
+        let lines = peek(&frame.lines, Arc::clone);
+        lines.or_else(|| peek(&frame.job, |job| job.lines().cloned()).flatten())
     })
 }
 
@@ -203,14 +218,7 @@ pub(crate) fn lines_for_job() -> Option<Arc<Lines>> {
 /// ```
 pub fn log(level: Level, text: impl fmt::Display) {
     // Cloned out: observers, and the text's own code, may ask for the context.
-    let (lines, job) = FRAME.with(|slot| {
-        let frame = slot.borrow();
-        match (&frame.lines, &frame.token) {
-            (Some(lines), _) => (Some(Arc::clone(lines)), None),
-            (None, Some(Token::Job(job))) => (None, Some(Arc::clone(job))),
-            (None, _) => (None, None),
-        }
-    });
+    let (lines, job) = FRAME.with(|frame| (peek(&frame.lines, Arc::clone), peek(&frame.job, Arc::clone)));
     if let Some(lines) = lines {
         lines.push(level, text.to_string());
     } else if let Some(job) = job {
@@ -286,11 +294,12 @@ pub(crate) fn worker_engine() -> Option<Arc<dyn Engine>> {
 
 /// Whether the running task was cancelled or is past its deadline. False outside a task.
 pub fn cancelled() -> bool {
-    FRAME.with(|slot| match &slot.borrow().token {
-        None => false,
-        Some(Token::Job(job)) => job.is_cancelled(),
-        Some(Token::Flag(flag)) => flag.is_raised(),
-    })
+    FRAME
+        .with(|frame| {
+            let by_job = peek(&frame.job, |job| job.is_cancelled());
+            by_job.or_else(|| peek(&frame.flag, |flag| flag.is_raised()))
+        })
+        .unwrap_or(false)
 }
 
 /// Gives up if the running task was cancelled: `par_core::check_cancelled()?` in a long loop.

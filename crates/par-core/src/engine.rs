@@ -185,6 +185,12 @@ pub trait Engine: Send + Sync + 'static {
         true
     }
 
+    /// Called in async code that awaits `job`, by who is no worker of this pool, while parts of it are unclaimed. An engine that could
+    /// begin it right there, within its bounds, does so.
+    fn awaited(&self, job: &Arc<Job>) {
+        let _ = job;
+    }
+
     /// Called by a thread that is about to block in a wait for this pool.
     ///
     /// # Errors

@@ -172,14 +172,21 @@ impl<O: 'static, E: 'static> Handle<O, E> {
     }
 }
 
-/// The outcome of a job that is done, for whoever comes first.
+/// The outcome of a job that is done. Only its handle takes it, by `&mut` or in its last act, or the callback that the handle was
+/// given up for.
 fn outcome<O, E>(job: &Job<dyn Outcome<O, E>>) -> Result<O, E> {
     if let Some(error) = job.early_end() {
         return Err(job.body.whole(error));
     }
-    job.body.take().unwrap_or_else(|| {
-        let taken = TaskError::Rejected("the outcome was taken before".to_owned());
-        Err(job.body.whole(taken))
+    let taken = if job.ended_by_itself() {
+        // SAFETY: it has ended, and not early; there is one taker at a time, as said above.
+        unsafe { job.body.take() }
+    } else {
+        None
+    };
+    taken.unwrap_or_else(|| {
+        let gone = TaskError::Rejected("the outcome was taken before".to_owned());
+        Err(job.body.whole(gone))
     })
 }
 
@@ -188,8 +195,8 @@ impl<O: 'static, E: 'static> Future for Handle<O, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if !this.job.is_done() && context::is_worker_of(&this.engine) {
-            awaited_by_worker(&this.plain(), &this.engine);
+        if !this.job.is_done() {
+            awaited(this.job.unclaimed(), || this.plain(), &this.engine);
         }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
             return Poll::Ready(outcome(&this.job));
@@ -198,13 +205,18 @@ impl<O: 'static, E: 'static> Future for Handle<O, E> {
     }
 }
 
-/// A worker of the same pool awaits `job`, in an async task.
-fn awaited_by_worker(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
-    if context::may_block().is_ok() {
+/// Somebody awaits a job that is not done.
+fn awaited(unclaimed: usize, job: impl FnOnce() -> Arc<Job>, engine: &Arc<dyn Engine>) {
+    let worker = context::is_worker_of(engine);
+    if worker && context::may_block().is_ok() {
         // On a worker without a runtime there may be nobody else to run it (law 9).
-        run_awaited(job, engine);
-    } else if job.unclaimed() > 0 {
-        engine.expedite(job);
+        run_awaited(&job(), engine);
+    } else if unclaimed > 0 {
+        if worker {
+            engine.expedite(&job());
+        } else {
+            engine.awaited(&job());
+        }
     }
 }
 
@@ -230,8 +242,8 @@ impl Future for Done<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if !this.job.is_done() && context::is_worker_of(this.engine) {
-            awaited_by_worker(this.job, this.engine);
+        if !this.job.is_done() {
+            awaited(this.job.unclaimed(), || Arc::clone(this.job), this.engine);
         }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
             return Poll::Ready(());

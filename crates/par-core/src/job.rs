@@ -23,6 +23,7 @@ use crate::remote::{Call, Part};
 use crate::run_async::Sleepers;
 use crate::share::Recorder;
 use crate::wait::Completion;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,8 +37,20 @@ pub struct JobId(pub u64);
 
 impl JobId {
     fn next() -> Self {
+        /// How many numbers a thread takes at a time: with one each, all threads that submit would write the same line.
+        const SUPPLY: u64 = 1024;
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        JobId(NEXT.fetch_add(1, Ordering::Relaxed))
+        thread_local! {
+            static OWN: Cell<Range<u64>> = const { Cell::new(0..0) };
+        }
+        let mut own = OWN.take();
+        let id = own.next().unwrap_or_else(|| {
+            let first = NEXT.fetch_add(SUPPLY, Ordering::Relaxed);
+            own = first + 1..first + SUPPLY;
+            first
+        });
+        OWN.set(own);
+        JobId(id)
     }
 }
 
@@ -115,6 +128,7 @@ pub struct Job<B: ?Sized + Body = dyn Body> {
 }
 
 impl<B: Body> Job<B> {
+    #[inline]
     pub(crate) fn new(spec: Spec, parts: usize, schedule: Schedule, body: B) -> Arc<Self> {
         let limit = spec.timeout.map(|limit| (Instant::now() + limit, limit));
         let job = Arc::new(Job {
@@ -156,22 +170,31 @@ pub(crate) struct Spec {
 
 impl Spec {
     pub(crate) fn new(name: &'static str, idempotent: bool, plan: &Plan, observers: &Observers) -> Self {
+        Spec::with(name, idempotent, false, plan, observers)
+    }
+
+    #[inline(always)]
+    fn with(
+        name: &'static str,
+        idempotent: bool,
+        asynchronous: bool,
+        plan: &Plan,
+        observers: &Observers,
+    ) -> Self {
         Spec {
             name,
             idempotent,
-            asynchronous: false,
+            asynchronous,
             attempts: plan.attempt_limit(),
             timeout: plan.time_limit(),
-            observers: observers.clone(),
+            observers: observers.of_job(),
         }
     }
 
     /// For the task of that kernel.
+    #[inline(always)]
     pub(crate) fn of<K: Kernel>(plan: &Plan, observers: &Observers) -> Self {
-        Spec {
-            asynchronous: K::ASYNC,
-            ..Spec::new(K::NAME, K::IDEMPOTENT, plan, observers)
-        }
+        Spec::with(K::NAME, K::IDEMPOTENT, K::ASYNC, plan, observers)
     }
 }
 
@@ -187,11 +210,13 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// How many parts it has.
+    #[inline]
     pub fn parts(&self) -> usize {
         self.core.parts
     }
 
     /// How many parts nobody has claimed yet. An engine drops a job from its queue when this is 0.
+    #[inline]
     pub fn unclaimed(&self) -> usize {
         self.core.schedule.left()
     }
@@ -207,6 +232,7 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// Whether its task is an `async fn`: [`Claim::run_async`] then runs it without holding a thread while it waits.
+    #[inline]
     pub fn is_async(&self) -> bool {
         self.core.asynchronous
     }
@@ -222,16 +248,25 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// When the job times out, if it does.
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         self.core.limit.map(|(at, _)| at)
     }
 
     /// Whether every part has ended, or the job was ended early.
+    #[inline]
     pub fn is_done(&self) -> bool {
         self.core.completion.is_done()
     }
 
+    /// Whether every part has ended, and that was the end of the job.
+    #[inline]
+    pub(crate) fn ended_by_itself(&self) -> bool {
+        self.core.completion.is_done() && !self.core.completion.is_early()
+    }
+
     /// Whether the job was cancelled or is past its deadline; running tasks see it as their token.
+    #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.core.cancelled.load(Ordering::Relaxed) || self.past_deadline()
     }
@@ -241,10 +276,12 @@ impl<B: ?Sized + Body> Job<B> {
         self.core.cancelled.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn observers(&self) -> &Observers {
         &self.core.observers
     }
 
+    #[inline]
     fn past_deadline(&self) -> bool {
         self.core.limit.is_some_and(|(at, _)| Instant::now() >= at)
     }
@@ -255,6 +292,7 @@ impl<B: ?Sized + Body> Job<B> {
     }
 
     /// What the waiters of a job that was ended early report instead of values.
+    #[inline]
     pub(crate) fn early_end(&self) -> Option<TaskError> {
         if !self.core.completion.is_early() {
             return None;
@@ -297,13 +335,18 @@ impl<B: ?Sized + Body> Job<B> {
 
     /// Ends all unclaimed parts with `error`: the pool is closing, or broken.
     pub fn fail_unclaimed(&self, error: &TaskError) {
-        while let Some(range) = self.core.schedule.next(Claimant::Any) {
+        while let Some(range) = self.take_range() {
             self.end_with(range, error.clone());
         }
     }
 
+    /// Takes the next range out of the schedule, for who ends it with `end_with`.
+    pub(crate) fn take_range(&self) -> Option<Range<usize>> {
+        self.core.schedule.next(Claimant::Any)
+    }
+
     /// Ends parts that are not run to their end.
-    fn end_with(&self, range: Range<usize>, error: TaskError) {
+    pub(crate) fn end_with(&self, range: Range<usize>, error: TaskError) {
         self.core.observers.emit(|| Event::Failed {
             job: self.id(),
             parts: range.clone(),
@@ -340,8 +383,11 @@ impl<B: ?Sized + Body> Job<B> {
         late
     }
 
+    #[inline]
     fn finished(&self, count: usize) {
-        if self.core.left.fetch_sub(count, Ordering::AcqRel) == count && self.turn_done() {
+        // Who ended all parts at once shares the count with nobody.
+        let last = count == self.core.parts || self.core.left.fetch_sub(count, Ordering::AcqRel) == count;
+        if last && self.turn_done() {
             self.core.completion.wake();
         }
     }
@@ -375,6 +421,7 @@ impl Job {
     }
 
     /// As [`claim`](Job::claim), for who needs the job itself no more.
+    #[inline]
     pub fn into_claim(self: Arc<Self>, who: Claimant) -> Option<Claim> {
         let range = self.next_range(who)?;
         Some(Claim {
@@ -511,6 +558,7 @@ impl Claim {
     }
 
     /// The first part, if there is any left.
+    #[inline]
     pub(crate) fn first(&self) -> Option<usize> {
         (!self.ended && !self.range.is_empty()).then_some(self.range.start)
     }
@@ -535,6 +583,7 @@ impl Claim {
     }
 
     /// The first part has ended; whether there are more. The job hears of it with the last, or when the claim is dropped.
+    #[inline]
     pub(crate) fn first_ended(&mut self) -> bool {
         self.untold += 1;
         self.range.start += 1;
@@ -553,6 +602,7 @@ impl Claim {
         self.tell();
     }
 
+    #[inline]
     fn tell(&mut self) {
         match std::mem::take(&mut self.untold) {
             0 => {}

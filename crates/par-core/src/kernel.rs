@@ -4,8 +4,9 @@ use crate::entry;
 use crate::error::TaskError;
 use crate::panics;
 use crate::remote::{Call, Code, Run, RunFn, run_each};
-use crate::task::{BoxFuture, Data, Task};
+use crate::task::{Data, Task};
 use crate::wire;
+use std::future::Future;
 use std::marker::PhantomData;
 
 pub(crate) trait Kernel: Copy + Send + Sync + 'static {
@@ -18,9 +19,8 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
 
     fn call(&self, input: Self::In) -> Result<Self::Out, TaskError>;
     /// As `call`, as a future.
-    fn start(&self, input: Self::In) -> BoxFuture<Result<Self::Out, TaskError>> {
-        let kernel = *self;
-        Box::pin(async move { kernel.call(input) })
+    fn start(self, input: Self::In) -> impl Future<Output = Result<Self::Out, TaskError>> + Send + 'static {
+        async move { self.call(input) }
     }
     /// The kernel as bytes, for a worker of the same build.
     fn to_data(&self) -> Vec<u8>;
@@ -98,7 +98,7 @@ impl<T: Task> Kernel for OfTask<T> {
     fn call(&self, input: T::Input) -> Result<T::Output, TaskError> {
         T::call(input)
     }
-    fn start(&self, input: T::Input) -> BoxFuture<Result<T::Output, TaskError>> {
+    fn start(self, input: T::Input) -> impl Future<Output = Result<T::Output, TaskError>> + Send + 'static {
         T::call_async(input)
     }
     fn to_data(&self) -> Vec<u8> {

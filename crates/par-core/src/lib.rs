@@ -72,7 +72,7 @@ pub use reduction::*;
 pub use serial::{Serial, SerialPool};
 pub use share::{ShareId, Shared};
 pub use signature::Signature;
-pub use task::{BoxFuture, Data, Task, signature_of};
+pub use task::{Data, Task, signature_of};
 
 /// Makes sure that the tasks of a crate are linked into this program. The linker drops a crate that is never named.
 ///

@@ -119,9 +119,18 @@ pub trait Observer: Send + Sync + 'static {
 }
 
 /// The observers of one pool; clones are the same list.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Observers {
-    inner: Arc<Inner>,
+    /// Nothing for a job that nobody watched when it was made.
+    inner: Option<Arc<Inner>>,
+}
+
+impl Default for Observers {
+    fn default() -> Self {
+        Observers {
+            inner: Some(Arc::default()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -130,24 +139,40 @@ struct Inner {
     list: RwLock<Vec<Arc<dyn Observer>>>,
 }
 
+impl Inner {
+    #[inline]
+    fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+}
+
 impl Observers {
-    /// Adds one.
+    /// Adds one, which sees what is submitted from now on.
     pub fn add(&self, observer: Arc<dyn Observer>) {
-        self.inner.list.write().push(observer);
-        self.inner.any.store(true, Ordering::Release);
+        if let Some(inner) = &self.inner {
+            inner.list.write().push(observer);
+            inner.any.store(true, Ordering::Release);
+        }
+    }
+
+    /// For a job that is made now: it is watched from its beginning to its end, or not at all.
+    pub(crate) fn of_job(&self) -> Self {
+        Observers {
+            inner: self.inner.as_ref().filter(|inner| inner.any()).cloned(),
+        }
     }
 
     /// Whether anybody watches. Nothing is built for nobody.
     #[inline]
     pub fn any(&self) -> bool {
-        self.inner.any.load(Ordering::Acquire)
+        self.inner.as_ref().is_some_and(|inner| inner.any())
     }
 
     /// Tells everyone, if there is anyone.
     pub fn emit(&self, event: impl FnOnce() -> Event) {
-        if self.any() {
+        if let Some(inner) = self.inner.as_ref().filter(|inner| inner.any()) {
             let event = event();
-            for observer in self.inner.list.read().iter() {
+            for observer in inner.list.read().iter() {
                 // Whoever tells of an event has a claim to end, which somebody waits for.
                 if let Err(error) = crate::panics::catch(|| observer.event(&event)) {
                     eprintln!("par: an observer: {error}");

@@ -297,11 +297,24 @@ impl Schedule {
     }
 
     /// Parts that nobody has claimed yet.
+    #[inline]
     pub(crate) fn left(&self) -> usize {
-        let rest = |next: &AtomicUsize| self.parts.saturating_sub(next.load(Ordering::Acquire));
         match &self.kind {
-            Kind::Single(next) | Kind::Guided { next, .. } => rest(next),
-            Kind::Dynamic(next) => rest(&next.0),
+            Kind::Single(next) => self.rest(next),
+            Kind::Dynamic(next) => self.rest(&next.0),
+            _ => self.left_mapped(),
+        }
+    }
+
+    #[inline]
+    fn rest(&self, next: &AtomicUsize) -> usize {
+        self.parts.saturating_sub(next.load(Ordering::Acquire))
+    }
+
+    fn left_mapped(&self) -> usize {
+        match &self.kind {
+            Kind::Single(_) | Kind::Dynamic(_) => 0,
+            Kind::Guided { next, .. } => self.rest(next),
             Kind::Cyclic(taken) => {
                 let workers = taken.len();
                 (0..workers)
@@ -310,7 +323,7 @@ impl Schedule {
             }
             Kind::Blocks { blocks, .. } => blocks.lock().iter().map(Range::len).sum(),
             Kind::Groups { top, groups } => {
-                rest(top) + groups.iter().map(|group| group.lock().len()).sum::<usize>()
+                self.rest(top) + groups.iter().map(|group| group.lock().len()).sum::<usize>()
             }
         }
     }

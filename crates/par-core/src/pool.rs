@@ -228,8 +228,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     #[doc(alias = "apply")]
     #[doc(alias = "apply_async")]
     pub fn submit<T: Task>(&self, input: T::Input) -> Result<Handle<T::Output>, TaskError> {
-        self.start_single(OfTask::<T>::new(), input, Room::Wait)
-            .map_err(|e| e.reason.into())
+        self.start_single(OfTask::<T>::new(), input, Room::Wait, |_, reason| reason.into())
     }
 
     /// As [`submit`](Pool::submit), but never waits for room.
@@ -240,7 +239,8 @@ impl<E: ?Sized + Engine> Pool<E> {
         &self,
         input: T::Input,
     ) -> Result<Handle<T::Output>, TrySubmitError<T::Input>> {
-        self.start_single(OfTask::<T>::new(), input, Room::Now)
+        let refused = |input, reason| TrySubmitError { input, reason };
+        self.start_single(OfTask::<T>::new(), input, Room::Now, refused)
     }
 
     /// Runs two tasks, at the same time where there are workers for it, and returns both values.
@@ -267,53 +267,45 @@ impl<E: ?Sized + Engine> Pool<E> {
         kernel: K,
         input: K::In,
     ) -> Result<Handle<K::Out>, TaskError> {
-        self.start_single(kernel, input, Room::Wait)
-            .map_err(|e| e.reason.into())
+        self.start_single(kernel, input, Room::Wait, |_, reason| reason.into())
     }
 
-    fn start_single<K: Kernel>(
+    /// `refused` makes the error of a task that was not taken, of its input and the reason.
+    #[inline]
+    fn start_single<K: Kernel, R>(
         &self,
         kernel: K,
         input: K::In,
         room: Room,
-    ) -> Result<Handle<K::Out>, TrySubmitError<K::In>> {
+        refused: impl FnOnce(K::In, Refused) -> R,
+    ) -> Result<Handle<K::Out>, R> {
         if let Err(error) = self.plan.check() {
-            return Err(TrySubmitError {
-                input,
-                reason: Refused::Unfit(error),
-            });
+            return Err(refused(input, Refused::Unfit(error)));
         }
-        let job = self.unchecked_single(kernel, input);
+        let body = SingleBody::new(kernel, input, K::start);
+        let job = Job::new(self.spec::<K>(), 1, Schedule::single(), body);
         let plain: Arc<Job> = Arc::clone(&job) as Arc<Job<dyn Body>>;
-        if let Err(reason) = self.hand_over(plain, room) {
-            return match job.body.take_input() {
-                Some(input) => Err(TrySubmitError { input, reason }),
-                // The engine took it after all, and refused too late: the handle says how it ended.
-                None => Ok(Handle::new(
-                    job as Arc<Job<dyn Outcome<K::Out, TaskError>>>,
-                    Arc::clone(&self.erased),
-                )),
-            };
+        if let Err(reason) = self.hand_over(plain, room)
+            && let Some(input) = job.take_input()
+        {
+            return Err(refused(input, reason));
         }
+        // An engine that took it after all, and refused too late, lets the handle say how it ended.
         Ok(Handle::new(
             job as Arc<Job<dyn Outcome<K::Out, TaskError>>>,
             Arc::clone(&self.erased),
         ))
     }
 
-    fn unchecked_single<K: Kernel>(&self, kernel: K, input: K::In) -> Arc<Job<SingleBody<K>>> {
-        Job::new(
-            self.spec::<K>(),
-            1,
-            Schedule::single(),
-            SingleBody::new(kernel, input),
-        )
-    }
-
     /// A job of one part.
-    fn single<K: Kernel>(&self, kernel: K, input: K::In) -> Result<Arc<Job<SingleBody<K>>>, TaskError> {
+    fn single<K: Kernel>(
+        &self,
+        kernel: K,
+        input: K::In,
+    ) -> Result<Arc<Job<impl Outcome<K::Out, TaskError> + 'static>>, TaskError> {
         self.plan.check()?;
-        Ok(self.unchecked_single(kernel, input))
+        let body = SingleBody::new(kernel, input, K::start);
+        Ok(Job::new(self.spec::<K>(), 1, Schedule::single(), body))
     }
 
     fn hand_over(&self, job: Arc<Job>, room: Room) -> Result<(), Refused> {
@@ -337,8 +329,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     /// Tells the clock and those who watch of a job that is about to be handed over.
     fn announce(&self, job: &Arc<Job>) {
         timer::watch(job, &self.erased);
-        let observers = self.engine.observers();
-        observers.emit(|| Event::Submitted {
+        job.observers().emit(|| Event::Submitted {
             job: job.id(),
             name: job.name(),
             parts: job.parts(),
@@ -364,6 +355,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         Schedule::new(&self.plan, parts, self.plan.chunk_size(parts, workers), workers)
     }
 
+    #[inline(always)]
     fn spec<K: Kernel>(&self) -> Spec {
         Spec::of::<K>(&self.plan, self.engine.observers())
     }
@@ -379,7 +371,6 @@ impl<E: ?Sized + SameProgram> Pool<E> {
         input: I,
         function: fn(I) -> O,
     ) -> Result<Handle<O>, TaskError> {
-        self.start_single(OfFn(function), input, Room::Wait)
-            .map_err(|e| e.reason.into())
+        self.start_single(OfFn(function), input, Room::Wait, |_, reason| reason.into())
     }
 }

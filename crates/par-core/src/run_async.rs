@@ -13,7 +13,6 @@ use crate::job::{Claim, Job};
 use crate::kernel::Kernel;
 use crate::observe::Event;
 use crate::panics;
-use crate::task::BoxFuture;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt;
@@ -28,12 +27,12 @@ pub type Running = Box<dyn Any + Send>;
 
 /// Begins a part, or goes on with it: one poll. The future is gone when this is ready.
 pub(crate) fn poll_kernel<K: Kernel>(
-    kernel: &K,
+    kernel: K,
     running: &mut Option<Running>,
     input: impl FnOnce() -> K::In,
     cx: &mut Context<'_>,
 ) -> Poll<Result<K::Out, TaskError>> {
-    type Started<K> = BoxFuture<Result<<K as Kernel>::Out, TaskError>>;
+    type Started<K> = Pin<Box<dyn Future<Output = Result<<K as Kernel>::Out, TaskError>> + Send>>;
     // The future is also dropped in here: what it owns may panic.
     let polled = panics::catch(|| {
         if let Some(held) = running {
@@ -48,7 +47,7 @@ pub(crate) fn poll_kernel<K: Kernel>(
             }
             return poll;
         }
-        let mut future = kernel.start(input());
+        let mut future: Started<K> = Box::pin(kernel.start(input()));
         let poll = future.as_mut().poll(cx);
         if poll.is_pending() {
             *running = Some(Box::new(future));
@@ -64,7 +63,12 @@ pub(crate) fn poll_kernel<K: Kernel>(
 /// Drops the future of a part. What it owns may panic: the part has an outcome already, and that stands.
 fn abandon(running: &mut Option<Running>) {
     let running = running.take();
-    if let Err(error) = panics::catch(|| drop(running)) {
+    abandon_by(|| drop(running));
+}
+
+/// As `abandon`, where the future is elsewhere.
+pub(crate) fn abandon_by(drop: impl FnOnce()) {
+    if let Err(error) = panics::catch(drop) {
         eprintln!("par: the future of a task, dropped: {error}");
     }
 }
@@ -169,6 +173,7 @@ impl Claim {
     /// }
     /// # }
     /// ```
+    #[inline]
     pub fn run_async(self) -> RunAsync {
         RunAsync {
             claim: self,
@@ -188,6 +193,7 @@ impl RunAsync {
     }
 
     /// What became of the parts so far; those that were detached count there.
+    #[inline]
     pub fn tally(&self) -> Tally {
         self.tally
     }

@@ -7,7 +7,7 @@
 //! 2. A claim's last act on a range fixes its state (inputs: moved out or dropped; outputs: written or not).
 //! 3. `take_all` is called once, after every claim has ended; the completion of the job orders it after them.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,6 +143,38 @@ impl<T> Slots<T> {
         // SAFETY: the parts come from a vector, all `len` elements are initialised by the caller's promise, and the flag
         // keeps `drop` from freeing them again.
         unsafe { Vec::from_raw_parts(self.start.cast(), self.len, self.capacity) }
+    }
+}
+
+/// What the claim of a job of one part owns: one slot, whatever is in it.
+pub(crate) struct Owned<T>(UnsafeCell<T>);
+
+// SAFETY: as for `Slots`.
+unsafe impl<T: Send> Sync for Owned<T> {}
+
+impl<T> Owned<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Owned(UnsafeCell::new(value))
+    }
+
+    /// What is in it, to read.
+    ///
+    /// # Safety
+    /// The caller holds the job's claim, and changes nothing while the reference lives.
+    pub(crate) unsafe fn peek(&self) -> &T {
+        // SAFETY: nobody writes by the caller's promise.
+        unsafe { &*self.0.get() }
+    }
+
+    /// What is in it.
+    ///
+    /// # Safety
+    /// The caller holds the job's claim, or the job is done by the end of its claim and nobody else reaches for this; and the
+    /// reference before this one is not used any more.
+    #[expect(clippy::mut_from_ref, reason = "the claim is what is exclusive")]
+    pub(crate) unsafe fn get(&self) -> &mut T {
+        // SAFETY: unshared by the caller's promise.
+        unsafe { &mut *self.0.get() }
     }
 }
 

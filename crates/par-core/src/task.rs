@@ -6,11 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::OnceLock;
-
-/// A boxed future of a task, as [`Task::call_async`] returns it.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A value that can cross to any worker: serde both ways, and owned.
 ///
@@ -48,8 +44,10 @@ pub trait Task: 'static {
     fn call(input: Self::Input) -> Result<Self::Output, TaskError>;
 
     /// Runs the task as a future; a synchronous task runs whole at the first poll.
-    fn call_async(input: Self::Input) -> BoxFuture<Result<Self::Output, TaskError>> {
-        Box::pin(async move { Self::call(input) })
+    fn call_async(
+        input: Self::Input,
+    ) -> impl Future<Output = Result<Self::Output, TaskError>> + Send + 'static {
+        async move { Self::call(input) }
     }
 }
 

@@ -52,6 +52,7 @@ static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock {
 });
 
 /// Ends `job` as timed out when its deadline comes, if it has one.
+#[inline]
 pub(crate) fn watch(job: &Arc<Job>, engine: &Arc<dyn Engine>) {
     if let Some(at) = job.deadline() {
         // Without a clock, deadlines still hold for those who block: their wait ends by itself.

@@ -1,7 +1,9 @@
 //! Completion: one bit that turns on once, and everything that waits for it.
 //!
-//! `complete` stores the bit, then takes the list of waiters under its lock and wakes them. A waiter enters the list under
-//! the same lock and looks at the bit again before it sleeps. So either it sees the bit, or `complete` sees it.
+//! 1. The bit, and whether anybody ever waited, are one atomic. A waiter says under the lock of the list that it waits, and
+//!    enters the list under the same lock, unless it saw the bit in that step.
+//! 2. Whoever turns the bit on and saw a waiter in that step takes the list under its lock and wakes it; who saw none leaves
+//!    the lock alone. So either the waiter sees the bit, or the list is looked at after the waiter entered it.
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -59,26 +61,33 @@ pub(crate) struct Completion {
     waiters: Mutex<Waiters>,
 }
 
-/// The states of a completion: the bit is on in the last two. Which of them it is, is settled in one step.
-const OPEN: u8 = 0;
+/// Bits of the state of a completion. It is on when one of the first two is set; which of them it is, is settled in one step.
 const DONE: u8 = 1;
 const EARLY: u8 = 2;
+/// Somebody waits, or did (rule 1).
+const WAITED: u8 = 4;
+
+const fn is_on(state: u8) -> bool {
+    state & (DONE | EARLY) != 0
+}
 
 impl Completion {
     pub(crate) fn new() -> Self {
         Completion {
-            state: AtomicU8::new(OPEN),
+            state: AtomicU8::new(0),
             waiters: Mutex::new(Waiters::default()),
         }
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
-        self.state.load(Ordering::Acquire) != OPEN
+        is_on(self.state.load(Ordering::Acquire))
     }
 
     /// Whether it was turned on by `turn_on_early`.
+    #[inline]
     pub(crate) fn is_early(&self) -> bool {
-        self.state.load(Ordering::Acquire) == EARLY
+        self.state.load(Ordering::Acquire) & EARLY != 0
     }
 
     /// Turns the bit on and wakes everyone; later calls do nothing.
@@ -100,13 +109,34 @@ impl Completion {
         self.turn(EARLY)
     }
 
+    #[inline]
     fn turn(&self, to: u8) -> bool {
-        self.state
-            .compare_exchange(OPEN, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        let mut seen = 0;
+        while !is_on(seen) {
+            let turned =
+                self.state
+                    .compare_exchange_weak(seen, seen | to, Ordering::AcqRel, Ordering::Acquire);
+            match turned {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Under the lock, before a waiter enters the list: says that there is one (rule 1). Whether it need not, as the bit is on.
+    fn comes_late(&self) -> bool {
+        let mut state = self.state.load(Ordering::Acquire);
+        if state & WAITED == 0 {
+            state = self.state.fetch_or(WAITED, Ordering::AcqRel);
+        }
+        is_on(state)
     }
 
     pub(crate) fn wake(&self) {
+        if self.state.load(Ordering::Acquire) & WAITED == 0 {
+            return;
+        }
         let (first, more) = {
             let mut waiters = self.waiters.lock();
             (waiters.first.take(), std::mem::take(&mut waiters.more))
@@ -133,7 +163,7 @@ impl Completion {
         }
         {
             let mut waiters = self.waiters.lock();
-            if self.is_done() {
+            if self.comes_late() {
                 return true;
             }
             waiters.push(Waiter::Thread(thread::current()));
@@ -164,7 +194,7 @@ impl Completion {
     /// Wakes `waker` when the bit turns on, in place of the one registered under `key` before. Ready when it is on already.
     pub(crate) fn register(&self, key: &mut Option<u64>, waker: &Waker) -> bool {
         let mut waiters = self.waiters.lock();
-        if self.is_done() {
+        if self.comes_late() {
             return true;
         }
         if let Some(key) = *key {
@@ -196,7 +226,7 @@ impl Completion {
     pub(crate) fn on_done(&self, call: Box<dyn FnOnce() + Send>) {
         {
             let mut waiters = self.waiters.lock();
-            if !self.is_done() {
+            if !self.comes_late() {
                 waiters.push(Waiter::Callback(call));
                 return;
             }

@@ -317,6 +317,10 @@ pub(crate) trait Broker: Send + Sync {
     fn release(&self, leases: &[Lease]) -> Result<()>;
     /// Ends leased messages with their replies and wakes their pools.
     fn settle(&self, batch: &[Settled]) -> Result<()>;
+    /// Whether kept outcomes had better wait for others, as some are on their way. The peer is woken when those have arrived.
+    fn is_telling(&self) -> bool {
+        false
+    }
     /// The jobs that are cancelled, of all pools.
     fn raised(&self) -> Result<Vec<(PeerId, u64)>>;
 

@@ -404,6 +404,12 @@ impl Consumer {
         std::mem::take(&mut self.state.lock().done)
     }
 
+    /// Whether what is to be settled is little, and kept: it may wait for more.
+    pub(crate) fn may_settle_later(&self, enough: usize) -> bool {
+        let state = self.state.lock();
+        state.heavy == 0 && state.done.len() < enough
+    }
+
     /// Notes that outcomes were settled.
     pub(crate) fn settled(&self, batch: &[Settled]) {
         let heavy = batch.iter().filter(|settled| !settled.kept).count();

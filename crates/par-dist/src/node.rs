@@ -20,6 +20,8 @@ const LEASE_BYTES: usize = 16 << 20;
 /// How long a failing broker is tried again before it is given up, and a supervisor has to tell of the end of its worker.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+/// Outcomes that are worth a letter of their own although others are on their way.
+const TOGETHER: usize = 64;
 
 /// What a peer is made of.
 pub(crate) struct Node {
@@ -192,7 +194,9 @@ impl Node {
     fn round(&self, rounds: &mut Rounds) -> Result<(), BrokerError> {
         let mut busy = false;
         if let Some(consumer) = &self.consumer {
-            busy |= self.settle(consumer)?;
+            if !(consumer.may_settle_later(TOGETHER) && self.broker.is_telling()) {
+                busy |= self.settle(consumer)?;
+            }
             busy |= self.lease(consumer)?;
         }
         // What has no room is told to who submitted it, also where replies cannot be taken out for want of room.

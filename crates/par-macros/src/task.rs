@@ -123,14 +123,16 @@ impl<'a> Expansion<'a> {
         let result = quote!(::core::result::Result<<Self as #core::Task>::Output, #core::TaskError>);
         let is_async = signature.asyncness.is_some();
         let (value, call_async) = if is_async {
-            let boxed = quote! {
-                fn call_async(#pattern: <Self as #core::Task>::Input) -> #core::BoxFuture<#result> {
-                    ::std::boxed::Box::pin(async move { #wrap(#ident(#(#variables),*).await) })
+            let future = quote! {
+                fn call_async(
+                    #pattern: <Self as #core::Task>::Input,
+                ) -> impl ::core::future::Future<Output = #result> + ::core::marker::Send + 'static {
+                    async move { #wrap(#ident(#(#variables),*).await) }
                 }
             };
             (
                 quote!(#core::macro_support::block_on(#ident(#(#variables),*))),
-                boxed,
+                future,
             )
         } else {
             (quote!(#ident(#(#variables),*)), TokenStream::new())

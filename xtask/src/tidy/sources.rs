@@ -15,6 +15,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "takes claimed inputs out of their slots and writes outputs into theirs",
     ),
     (
+        "crates/par-core/src/body/single.rs",
+        "takes the claimed input, polls its future where it lies and leaves the outcome there",
+    ),
+    (
         "crates/par-core/src/body/stream.rs",
         "takes claimed inputs out of their slots",
     ),
@@ -26,6 +30,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "crates/par-core/src/entry.rs",
         "turns a checked distance from an anchor into a function",
     ),
+    ("crates/par-core/src/handle.rs", "is the one taker of an outcome"),
     (
         "crates/par-core/src/kernel.rs",
         "turns a checked address into a plain function",

@@ -380,6 +380,12 @@ impl Engine for AsyncEngine {
         !job.is_async()
     }
 
+    fn awaited(&self, job: &Arc<Job>) {
+        if job.is_async() && job.parts() == 1 && self.inner.runtime.is_here() {
+            Inner::begin_here(&self.inner, job);
+        }
+    }
+
     fn may_block(&self) -> Result<(), TaskError> {
         if crew::is_crew(self.inner.number) {
             return Ok(());

@@ -4,8 +4,8 @@
 //! part itself, so that a part which is ready at once costs neither a task of the runtime nor a wake-up; what is pending after its
 //! first poll goes on as a piece of its own, beside the others, under a permit of the job.
 
-use super::pump::{LOOK, RUNTIME_GONE, TURN};
-use super::{Inner, State};
+use super::pump::{Inline, LOOK, Pump, RUNTIME_GONE, TURN};
+use super::{Inner, Phase, State};
 use par_core::job::{Job, RunAsync, Step, Tally};
 use par_core::{Claimant, TaskError};
 use std::future::Future;
@@ -150,7 +150,18 @@ impl After {
         }
     }
 
+    #[inline]
     pub(super) fn follow(self, inner: &Arc<Inner>) {
+        let most = self.gone.is_empty() && self.wake_all.is_empty() && self.begin.is_none();
+        if most {
+            // Nothing, or a pump to wake.
+            self.wake.into_iter().for_each(Waker::wake);
+        } else {
+            self.follow_all(inner);
+        }
+    }
+
+    fn follow_all(self, inner: &Arc<Inner>) {
         drop(self.gone);
         if let Some(waker) = self.wake {
             waker.wake();
@@ -171,16 +182,13 @@ impl Inner {
     }
 
     pub(super) fn end_piece(this: &Arc<Inner>, over: Over) {
-        let after = {
-            let mut state = this.state.lock();
-            this.account(&mut state, over)
-        };
+        let mut after = After::default();
+        this.account(&mut this.state.lock(), over, &mut after);
         after.follow(this);
     }
 
     /// Accounts a piece that is over, and decides what may begin in its place.
-    pub(super) fn account(&self, state: &mut State, over: Over) -> After {
-        let mut after = After::default();
+    pub(super) fn account(&self, state: &mut State, over: Over, after: &mut After) {
         state.live -= 1;
         state.ran += over.tally.ran as u64;
         state.cancelled += over.tally.cancelled as u64;
@@ -193,16 +201,18 @@ impl Inner {
                     after.gone.push(job);
                     continue;
                 }
-                self.admit(state, job, true, &mut after);
+                self.admit(state, job, true, after);
                 break;
             }
             self.made_room(state);
         }
-        after.wake_all.extend(self.look_at_end(state));
-        after
+        if state.phase != Phase::Open {
+            after.wake_all.extend(self.look_at_end(state));
+        }
     }
 
     /// Counts an async job in, and puts it in the line or has it begun.
+    #[inline]
     pub(super) fn admit(&self, state: &mut State, job: Arc<Job>, outside: bool, after: &mut After) {
         state.outside += usize::from(outside);
         state.live += first_pieces(self, &job);
@@ -237,7 +247,7 @@ impl Inner {
         }
     }
 
-    /// Begins an async job that waits for its turn: a task of this pool waits for it (rule 2).
+    /// A task of this pool waits for an async job that has not begun: takes it out of turn (rule 2).
     pub(super) fn begin_now(this: &Arc<Inner>, job: &Arc<Job>) {
         let mut after = After::default();
         {
@@ -249,6 +259,25 @@ impl Inner {
             }
         }
         after.follow(this);
+        if job.parts() == 1 {
+            Inner::begin_here(this, job);
+        }
+    }
+
+    /// Polls an awaited job of one part here, if it may (rule 4 of the pumps).
+    pub(super) fn begin_here(this: &Arc<Inner>, job: &Arc<Job>) {
+        let Some(_here) = Inline::enter(this) else {
+            return;
+        };
+        let mine = this.state.lock().line.take(job);
+        if let Some((job, outside)) = mine {
+            let visit = this.visit();
+            let over = Pump::begin(this, job, outside);
+            drop(visit);
+            if let Some(over) = over {
+                Inner::end_piece(this, over);
+            }
+        }
     }
 
     pub(super) fn spawn(this: &Arc<Inner>, piece: Piece) {

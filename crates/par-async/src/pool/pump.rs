@@ -7,19 +7,22 @@
 //! 2. A pump that gets going is not on its way any more. If it leaves something in the line behind what it took, it wakes the next.
 //! 3. A pump goes to sleep under the lock, having seen the line empty under the same lock. So no job is left in the line with all
 //!    pumps asleep.
-//! 4. Pumps hold nothing of the user's and are not counted: they end when the pool has, as soon as their runtime runs them again.
+//! 4. A task that awaits a job which stands first or last in the line takes it out and polls it itself, as a pump would: that is all
+//!    it can do for its wait. It counts against the budget of its turn on the runtime, and goes only so deep.
+//! 5. Pumps hold nothing of the user's and are not counted: they end when the pool has, as soon as their runtime runs them again.
 
 use super::pieces::{After, Counted, Over, Piece};
 use super::{Inner, Phase, State};
 use par_core::job::{Job, Step, Tally};
 use par_core::{Claimant, TaskError};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::task::coop::has_budget_remaining;
+use tokio::task::coop::{self, has_budget_remaining};
 
 /// How long a pump or a driver polls before it lets other tasks of the runtime go on; it looks at the clock every few parts.
 pub(super) const TURN: Duration = Duration::from_micros(100);
@@ -40,9 +43,22 @@ pub(super) struct Line {
 impl Line {
     /// Puts a job in the line; the pump to wake for it (rule 1).
     #[must_use = "a pump may have to be woken, outside the lock"]
+    #[inline]
     pub(super) fn push(&mut self, job: Arc<Job>, outside: bool) -> Option<Waker> {
         self.jobs.push_back((job, outside));
         self.call()
+    }
+
+    /// Takes that job out, if it is where a look costs nothing: those that are awaited as they were submitted are (rule 4).
+    pub(super) fn take(&mut self, job: &Arc<Job>) -> Option<(Arc<Job>, bool)> {
+        let is_it = |end: Option<&(Arc<Job>, bool)>| end.is_some_and(|(other, _)| Arc::ptr_eq(other, job));
+        if is_it(self.jobs.front()) {
+            self.jobs.pop_front()
+        } else if is_it(self.jobs.back()) {
+            self.jobs.pop_back()
+        } else {
+            None
+        }
     }
 
     fn call(&mut self) -> Option<Waker> {
@@ -96,7 +112,7 @@ impl Pump {
     }
 
     /// Polls a job for the first time; what became of it, if that was all.
-    fn begin(inner: &Arc<Inner>, job: Arc<Job>, outside: bool) -> Option<Over> {
+    pub(super) fn begin(inner: &Arc<Inner>, job: Arc<Job>, outside: bool) -> Option<Over> {
         inner.look_at_phase(&job);
         let Some(claim) = job.into_claim(Claimant::Any) else {
             // It was cancelled meanwhile.
@@ -112,6 +128,39 @@ impl Pump {
     }
 }
 
+thread_local! {
+    /// How many polls of awaited jobs this thread is in, one within the other.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The leave to poll an awaited job within the poll of the task that awaits it (rule 4).
+pub(super) struct Inline;
+
+impl Inline {
+    /// Each of them is a part of the stack.
+    const DEEPEST: usize = 16;
+
+    /// Nothing on a thread of the crew, which has no budget, or where the turn is over or the stack deep.
+    pub(super) fn enter(inner: &Inner) -> Option<Self> {
+        if super::crew::is_crew(inner.number) || DEPTH.get() >= Inline::DEEPEST {
+            return None;
+        }
+        match coop::poll_proceed(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(budget) => budget.made_progress(),
+            // The awaiting task registers with the job, and so ends its turn.
+            Poll::Pending => return None,
+        }
+        DEPTH.set(DEPTH.get() + 1);
+        Some(Inline)
+    }
+}
+
+impl Drop for Inline {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
 impl Future for Pump {
     type Output = ();
 
@@ -123,10 +172,10 @@ impl Future for Pump {
         for polled in 1u32.. {
             let (next, after) = {
                 let mut state = inner.state.lock();
-                let mut after = match over.take() {
-                    Some(over) => inner.account(&mut state, over),
-                    None => After::default(),
-                };
+                let mut after = After::default();
+                if let Some(over) = over.take() {
+                    inner.account(&mut state, over, &mut after);
+                }
                 if polled == 1 {
                     state.line.on_its_way = false;
                 }

@@ -47,6 +47,11 @@ impl Runtime {
         &self.handle
     }
 
+    /// Whether the code that runs now is this runtime's: what is polled here finds its timers and sockets.
+    pub(super) fn is_here(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.handle.id())
+    }
+
     /// How many threads it polls on.
     pub(super) fn threads(&self) -> usize {
         self.handle.metrics().num_workers().max(1)

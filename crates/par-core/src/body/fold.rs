@@ -281,7 +281,7 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
         let index = self.first + part as u64;
         // SAFETY: our claim holds the part; the first poll, and no other, takes its input.
         let input = || unsafe { self.inputs.take(part) };
-        let outcome = ready!(poll_kernel(&self.kernel, running, input, cx));
+        let outcome = ready!(poll_kernel(self.kernel, running, input, cx));
         // A value alone: parts end in any order, and the tree puts them in theirs.
         let pieces = outcome.map(|value| vec![Piece::Values(vec![value])]);
         self.settle(index, 1, pieces.map_err(|error| (index, error)));

@@ -103,7 +103,7 @@ impl<K: Kernel> Body for MapBody<K> {
     fn poll_part(&self, part: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
         // SAFETY: our claim holds the part; the first poll, and no other, takes its input.
         let input = || unsafe { self.inputs.take(part) };
-        match ready!(poll_kernel(&self.kernel, running, input, cx)) {
+        match ready!(poll_kernel(self.kernel, running, input, cx)) {
             Ok(output) => {
                 // SAFETY: our claim holds the part; its input was taken, and its output is written once.
                 unsafe { self.outputs.put(part, output) };
@@ -169,7 +169,7 @@ impl<K: Kernel> Body for MapBody<K> {
 }
 
 impl<K: Kernel> Outcome<Vec<K::Out>, MapError> for MapBody<K> {
-    fn take(&self) -> Option<Result<Vec<K::Out>, MapError>> {
+    unsafe fn take(&self) -> Option<Result<Vec<K::Out>, MapError>> {
         (!self.outputs.were_taken()).then(|| MapBody::take(self))
     }
 

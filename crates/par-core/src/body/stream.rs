@@ -112,7 +112,7 @@ impl<K: Kernel> Body for StreamBody<K> {
     fn poll_part(&self, part: usize, running: &mut Option<Running>, cx: &mut Context<'_>) -> Poll<()> {
         // SAFETY: our claim holds the part; the first poll, and no other, takes its input.
         let input = || unsafe { self.inputs.take(part) };
-        let outcome = ready!(poll_kernel(&self.kernel, running, input, cx));
+        let outcome = ready!(poll_kernel(self.kernel, running, input, cx));
         self.put(vec![(self.first + part as u64, outcome)]);
         Poll::Ready(())
     }

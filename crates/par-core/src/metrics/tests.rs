@@ -115,6 +115,10 @@ fn fits_stay_within_what_parameters_mean() {
 #[test]
 fn verdicts() {
     let verdict = |law: fn(f64) -> f64| metrics_of(law).verdict();
+    assert!(matches!(
+        verdict(|p| 1.0 + 3.0 * (p - 1.0)),
+        Verdict::Superlinear { workers: 16, .. }
+    ));
     assert!(matches!(verdict(|p| p), Verdict::NearIdeal { workers: 16, .. }));
     let Verdict::SerialPart { fraction, limit } = verdict(|p| 1.0 / (0.2 + 0.8 / p)) else {
         panic!()

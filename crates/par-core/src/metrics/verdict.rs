@@ -24,6 +24,13 @@ pub enum Verdict {
         /// Efficiency there.
         efficiency: f64,
     },
+    /// Faster than the ideal at the largest number of workers that have a core each.
+    Superlinear {
+        /// That number of workers.
+        workers: usize,
+        /// Speedup there.
+        speedup: f64,
+    },
     /// More workers made it slower, while each still had a core.
     Retrograde {
         /// Number of workers with the least time.
@@ -81,6 +88,10 @@ impl fmt::Display for Verdict {
                     "near ideal: efficiency {efficiency:.2} on {workers} workers; nothing limits it yet"
                 )
             }
+            Self::Superlinear { workers, speedup } => write!(
+                f,
+                "superlinear: a speedup of {speedup:.1} on {workers} workers; it does the work in another way than the serial program (vectors, caches)"
+            ),
             Self::Retrograde { best, worse } => write!(
                 f,
                 "slower on {worse} workers than on {best}, with a core each: they contend for something shared"
@@ -114,6 +125,8 @@ impl fmt::Display for Verdict {
 
 /// Efficiency, absolute or relative, that counts as near ideal.
 const NEAR_IDEAL: f64 = 0.9;
+/// Efficiency that noise does not explain: by judgement.
+const SUPERLINEAR: f64 = 1.2;
 /// Times that differ by less than this factor are taken as equal: timing noise, by judgement.
 const NOISE: f64 = 1.05;
 /// A Karp-Flatt fraction has grown when it is larger by this factor and by this much: by judgement.
@@ -149,6 +162,12 @@ impl Metrics {
                 },
             };
         };
+        if last.efficiency >= SUPERLINEAR {
+            return Verdict::Superlinear {
+                workers: last.workers,
+                speedup: last.speedup,
+            };
+        }
         if last.efficiency >= NEAR_IDEAL {
             return Verdict::NearIdeal {
                 workers: last.workers,

@@ -34,6 +34,8 @@
 //!     queue is gone when it comes back was given up by the others.
 //! 11. Queues that nobody uses expire. A pool looks now and then whether its work queue is empty while it has had offers in it for
 //!     long, and makes them anew: nothing is lost for good, whatever the server has forgotten.
+//! 12. Outcomes that are in the worker's file wait while others are on their way to the server, so that a letter carries many when much
+//!     ends, and goes at once when little does.
 
 pub mod bare;
 mod calls;
@@ -111,6 +113,8 @@ struct State {
     delete: Vec<PeerId>,
     /// A heartbeat is due, and whether it asks for answers.
     beat: Option<bool>,
+    /// The last letter with outcomes, and whether somebody wants to know when the server has it (rule 12).
+    told: (u64, bool),
     failure: Option<BrokerError>,
     leaving: bool,
 }

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -41,11 +42,7 @@ impl Rabbit {
                 "there is no RabbitMQ here ({SERVER}): apt-get install -y --no-install-recommends rabbitmq-server"
             )));
         }
-        // All at once, so that they differ.
-        let free = [free()?, free()?, free()?];
-        let ports = free.map(|listener| listener.local_addr().map(|address| address.port()));
-        let [port, epmd_port, distribution] = ports;
-        let (port, epmd_port, distribution) = (port?, epmd_port?, distribution?);
+        let (port, epmd_port, distribution) = (free()?, free()?, free()?);
         let folder = std::env::temp_dir().join(format!("rabbit-{}-{port}", std::process::id()));
         fs::create_dir(&folder)?;
         let mut guard = Command::new("sh")
@@ -238,14 +235,28 @@ impl Drop for Rabbit {
     }
 }
 
-fn free() -> Result<TcpListener> {
-    TcpListener::bind("127.0.0.1:0")
+/// A free port below those that the system gives to outgoing connections: one of these could take it before the server does, or
+/// while the server is away. Each caller gets another, and processes begin far apart.
+fn free() -> Result<u16> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    let offset = (std::process::id() % 1000) as u16 * 20;
+    for _ in 0..COUNT {
+        let next = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (offset + next % COUNT) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Error::other(format!("no port from {FIRST} on is free")))
 }
 
 fn launch(folder: &Path, port: u16, epmd: u16, distribution: u16) -> Result<Child> {
     let output = fs::File::create(folder.join("output"))?;
     Command::new(SERVER)
         .env("HOME", folder)
+        .env("ERL_CRASH_DUMP", folder.join("crash"))
         .env("RABBITMQ_NODENAME", format!("rabbit-{port}@localhost"))
         .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
         .env("RABBITMQ_LOG_BASE", folder.join("log"))

@@ -61,7 +61,13 @@ fn main() -> ExitCode {
             failed.push(*name);
         }
     }
-    println!("\n{} of {} tests failed {failed:?}", failed.len(), chosen.len());
+    let result = if failed.is_empty() { "ok" } else { "FAILED" };
+    let passed = chosen.len() - failed.len();
+    // As libtest says it, so that these are counted like all others.
+    println!(
+        "\ntest result: {result}. {passed} passed; {} failed; 0 ignored",
+        failed.len()
+    );
     ExitCode::from(if failed.is_empty() { 0 } else { 101 })
 }
 

@@ -304,6 +304,7 @@ impl Broker for Amqp {
                 }
             }
         }
+        state.told.0 = state.told.0.max(last);
         for settled in batch {
             state.hands.end((settled.pool, settled.lease.id));
         }
@@ -311,6 +312,13 @@ impl Broker for Amqp {
         shared.free(batch.iter().map(|settled| settled.lease));
         shared.pending.notify_one();
         Ok(())
+    }
+
+    fn is_telling(&self) -> bool {
+        let mut state = self.lock();
+        let telling = state.told.0 > state.outbox.confirmed() && state.failure.is_none();
+        state.told.1 = telling;
+        telling
     }
 
     fn raised(&self) -> Result<Vec<(PeerId, u64)>> {

@@ -474,6 +474,10 @@ impl Line {
                     }
                 }
             }
+            if state.told.1 && state.told.0 <= state.outbox.confirmed() {
+                state.told.1 = false;
+                shared.ring(|rung| rung.work = true);
+            }
             shared.changed.notify_all();
         }
         if let Some(reason) = trouble {
