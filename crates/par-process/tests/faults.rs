@@ -127,7 +127,7 @@ fn each_way_to_end_has_its_text() {
         );
         lost("abort", "was killed by signal 6 (SIGABRT");
         lost("exit", "exited with code 3");
-        lost("overflow", "was killed by signal 6 (SIGABRT");
+        lost("overflow", "was killed by signal 11 (SIGSEGV: a stack overflow");
         lost(
             "memory",
             "was killed by signal 6 (SIGABRT: abort, or out of memory)",

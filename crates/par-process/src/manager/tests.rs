@@ -76,6 +76,7 @@ fn a_manager_that_dies_in_a_call_ends_it_and_all_others() {
         let expected = match how {
             How::Kill => -9,
             How::Exit => 3,
+            How::Overflow => -11,
             _ => -6,
         };
         let ended = process.join_timeout(PATIENCE).expect("waits");
