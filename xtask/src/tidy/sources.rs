@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 /// The only files that may hold `unsafe` code, and why each must.
 const UNSAFE: &[(&str, &str)] = &[
     (
+        "crates/par-core/src/body.rs",
+        "says what whoever takes an outcome promises",
+    ),
+    (
         "crates/par-core/src/body/fold.rs",
         "takes claimed inputs out of their slots",
     ),

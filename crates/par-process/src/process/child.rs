@@ -203,9 +203,7 @@ mod tests {
     #[test]
     fn a_child_of_another_program_says_so_with_both() {
         let own = Image::own().expect("this program");
-        let text = adopt(&birth(own.altered(), |_: u8| (), &1))
-            .err()
-            .expect("it runs another program");
+        let text = adopt(&birth(own.altered(), |_: u8| (), &1)).expect_err("it runs another program");
         assert!(
             text.starts_with("it runs another program than its parent: Image { ")
                 && text.matches("Image { ").count() == 2,
@@ -222,7 +220,7 @@ mod tests {
         );
         bytes.truncate(bytes.len() - 3);
         for bytes in [&bytes[..], b"", &[0xff; 64]] {
-            let text = adopt(bytes).err().expect("no birth");
+            let text = adopt(bytes).expect_err("no birth");
             assert!(text.starts_with("its birth: "), "{text}");
         }
     }

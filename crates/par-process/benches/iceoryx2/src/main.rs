@@ -2,6 +2,7 @@
 //!
 //! Prints medians and ratios. Rounds of both alternate, so that whatever else the machine does meets them alike. iceoryx2 is asked
 //! again and again, without a pause, which is its quickest way; the queue waits as it always does.
+#![forbid(unsafe_code)]
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
