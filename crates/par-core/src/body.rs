@@ -7,8 +7,20 @@ pub(crate) mod single;
 pub(crate) mod stream;
 
 use crate::error::{MapError, TaskError};
+use crate::job::Body;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where a handle finds the outcome, whatever the body is.
+pub(crate) trait Outcome<O, E>: Body {
+    /// The outcome; the first taker gets it.
+    ///
+    /// # Safety
+    /// The job is done and was not ended early: its claims have ended. Nobody else takes at the same time.
+    unsafe fn take(&self) -> Option<Result<O, E>>;
+    /// What is told where the job as a whole ended so, or could not be waited for.
+    fn whole(&self, error: TaskError) -> E;
+}
 
 /// The failure with the lowest index so far (law 2: `map` fails with that one).
 pub(crate) struct Failures {

@@ -9,7 +9,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! Engines with more to offer add [`stamp_borrowing!`] and [`stamp_same_program!`]. What a test harness of their own needs
+//! Engines with more to offer add [`stamp_borrowing!`], [`stamp_same_program!`] and [`stamp_elastic!`]. What a test harness of their own needs
 //! (ranks under a launcher) is in [`check`] and [`LAWS`].
 //!
 //! 1. A law is weaker only by a declared [capability](crate::Capabilities), and the run says so on the standard error, as in
@@ -21,6 +21,7 @@
 
 mod bench;
 mod borrowing;
+mod elastic;
 mod folder;
 mod law00_workers;
 mod law01_identity;
@@ -43,13 +44,13 @@ mod stamp;
 mod tasks;
 
 pub use crate::{
-    __stamp_borrowing_laws as stamp_borrowing, __stamp_laws as stamp,
+    __stamp_borrowing_laws as stamp_borrowing, __stamp_elastic_laws as stamp_elastic, __stamp_laws as stamp,
     __stamp_same_program_laws as stamp_same_program,
 };
 pub use bench::{Bench, Check, Limits, Setup, Start};
 pub use tasks::simulate_death;
 
-use crate::engine::{Borrowing, SameProgram};
+use crate::engine::{Borrowing, Elastic, SameProgram};
 use crate::pool::{AnyPool, Pool};
 
 /// A law, as checks that an engine must pass.
@@ -172,6 +173,18 @@ pub fn check_borrowing<E: Borrowing>(
         workers,
         limits,
     )
+}
+
+/// Holds an engine against what [`Elastic`] promises.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_elastic<E: Elastic>(
+    start: Start<Pool<E>>,
+    workers: usize,
+    limits: Limits,
+) -> Result<(), String> {
+    bench::run("elastic".to_owned(), elastic::checks(), start, workers, limits)
 }
 
 /// Holds an engine against what [`SameProgram`] promises.

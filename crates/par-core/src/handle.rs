@@ -1,6 +1,6 @@
 //! Handles: the one outcome of a submitted task, waited for by blocking, awaiting or callback; and waits over several.
 
-use crate::body::single::Outcome;
+use crate::body::Outcome;
 use crate::context;
 use crate::engine::Engine;
 use crate::error::TaskError;
@@ -24,10 +24,10 @@ pub enum TaskState {
     Done,
 }
 
-/// The outcome to come of one submitted task.
+/// The outcome to come of one submitted task, or of a [map](crate::Pool::submit_map) that was submitted.
 ///
-/// Wait for it by blocking ([`wait`](Handle::wait)), by `.await`, or by callback ([`on_done`](Handle::on_done)). Dropping a
-/// handle detaches the task: it still runs.
+/// Wait for it by blocking ([`wait`](Handle::wait)), by `.await`, or by callback ([`then`](Handle::then)). Dropping a
+/// handle detaches the task: it still runs. `E` is how it fails: a [`TaskError`], or a [`MapError`](crate::MapError) for a map.
 ///
 /// ```
 /// #[par_core::task]
@@ -42,18 +42,21 @@ pub enum TaskState {
 /// ```
 #[doc(alias = "Future")]
 #[doc(alias = "AsyncResult")]
-pub struct Handle<O: 'static> {
-    job: Arc<Job<dyn Outcome<O>>>,
+pub struct Handle<O: 'static, E: 'static = TaskError> {
+    job: Arc<Job<dyn Outcome<O, E>>>,
     engine: Arc<dyn Engine>,
     waker: Option<u64>,
+    /// Whether somebody is told of the outcome who is not this handle.
+    told: bool,
 }
 
-impl<O: 'static> Handle<O> {
-    pub(crate) fn new(job: Arc<Job<dyn Outcome<O>>>, engine: Arc<dyn Engine>) -> Self {
+impl<O: 'static, E: 'static> Handle<O, E> {
+    pub(crate) fn new(job: Arc<Job<dyn Outcome<O, E>>>, engine: Arc<dyn Engine>) -> Self {
         Handle {
             job,
             engine,
             waker: None,
+            told: false,
         }
     }
 
@@ -70,7 +73,7 @@ impl<O: 'static> Handle<O> {
     pub fn state(&self) -> TaskState {
         if self.job.is_done() {
             TaskState::Done
-        } else if self.job.unclaimed() > 0 {
+        } else if self.job.unclaimed() == self.job.parts() {
             TaskState::Pending
         } else {
             TaskState::Running
@@ -88,20 +91,22 @@ impl<O: 'static> Handle<O> {
     /// However the task ended without a value; [`TaskError::Rejected`] for a blocking wait inside async code.
     #[doc(alias = "result")]
     #[doc(alias = "get")]
-    pub fn wait(self) -> Result<O, TaskError> {
-        wait_for(&self.plain(), &self.engine, None)?;
-        self.outcome()
+    pub fn wait(self) -> Result<O, E> {
+        match wait_for(&self.plain(), &self.engine, None) {
+            Ok(_) => outcome(&self.job),
+            Err(error) => Err(self.job.body.whole(error)),
+        }
     }
 
     /// Blocks until the task has ended or `timeout` has passed; then the handle comes back, to be waited for again.
     ///
     /// # Errors
     /// The handle itself when the time is up.
-    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<O, TaskError>, Self> {
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<O, E>, Self> {
         match wait_for(&self.plain(), &self.engine, Some(Instant::now() + timeout)) {
-            Ok(true) => Ok(self.outcome()),
+            Ok(true) => Ok(outcome(&self.job)),
             Ok(false) => Err(self),
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(self.job.body.whole(error))),
         }
     }
 
@@ -109,10 +114,11 @@ impl<O: 'static> Handle<O> {
     /// Returns whether it is certain that the task did not begin.
     pub fn cancel(&self) -> bool {
         let job = self.plain();
-        let pending = job.unclaimed() > 0;
+        let pending = job.unclaimed() == job.parts();
         job.cancel();
         self.engine.cancel(&job, false);
-        pending && job.is_done()
+        // It may have been claimed, and even ended, since it was looked at.
+        pending && job.is_done() && job.failure() == Some(TaskError::Cancelled)
     }
 
     /// Cancels the task and, where the engine can, ends it by force ([`Capabilities::kill`](crate::Capabilities)); the
@@ -124,23 +130,68 @@ impl<O: 'static> Handle<O> {
         self.engine.cancel(&job, true);
     }
 
-    /// Calls `call` once the task has ended, on the thread that ends it; at once if it has.
+    /// Calls `call` once the task has ended, on the thread that ends it; at once, on this one, if it has. The outcome stays with
+    /// the handle; [`then`](Handle::then) gives it to the callback.
     #[doc(alias = "add_done_callback")]
-    #[doc(alias = "error_callback")]
     pub fn on_done(&self, call: impl FnOnce() + Send + 'static) {
         self.job.core.completion.on_done(Box::new(call));
     }
 
-    fn outcome(&self) -> Result<O, TaskError> {
-        if let Some(error) = self.job.early_end() {
-            return Err(error);
-        }
-        take(&self.job).unwrap_or_else(|| Err(TaskError::Rejected("the outcome was taken before".to_owned())))
+    /// Gives the outcome to `call` once there is one, on the thread that ends the task; at once, on this one, if it has ended.
+    ///
+    /// That thread has others to serve: a callback should be brief. It may submit to the pool, but not wait for it. Its panic is
+    /// printed, and ends nothing else.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    ///
+    /// #[par_core::task]
+    /// fn half(x: u64) -> Result<u64, String> {
+    ///     if x % 2 == 0 { Ok(x / 2) } else { Err(format!("{x} is odd")) }
+    /// }
+    /// let pool = par_core::SerialPool::new(1)?;
+    /// let (tell, told) = channel();
+    /// for x in [8, 7] {
+    ///     let tell = tell.clone();
+    ///     pool.submit::<half>(x)?.then(move |outcome| match outcome {
+    ///         Ok(half) => tell.send(format!("{half}")).unwrap(),
+    ///         Err(error) => tell.send(format!("{error}")).unwrap(),
+    ///     });
+    /// }
+    /// assert_eq!(told.recv()?, "4");
+    /// assert_eq!(told.recv()?, "task failed: 7 is odd [alloc::string::String]");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "callback")]
+    #[doc(alias = "error_callback")]
+    pub fn then(mut self, call: impl FnOnce(Result<O, E>) + Send + 'static) {
+        self.told = true;
+        let job = Arc::clone(&self.job);
+        // The job holds itself until it ends, which every job does (law 2).
+        self.on_done(move || call(outcome(&job)));
     }
 }
 
-impl<O: 'static> Future for Handle<O> {
-    type Output = Result<O, TaskError>;
+/// The outcome of a job that is done. Only its handle takes it, by `&mut` or in its last act, or the callback that the handle was
+/// given up for.
+fn outcome<O, E>(job: &Job<dyn Outcome<O, E>>) -> Result<O, E> {
+    if let Some(error) = job.early_end() {
+        return Err(job.body.whole(error));
+    }
+    let taken = if job.ended_by_itself() {
+        // SAFETY: it has ended, and not early; there is one taker at a time, as said above.
+        unsafe { job.body.take() }
+    } else {
+        None
+    };
+    taken.unwrap_or_else(|| {
+        let gone = TaskError::Rejected("the outcome was taken before".to_owned());
+        Err(job.body.whole(gone))
+    })
+}
+
+impl<O: 'static, E: 'static> Future for Handle<O, E> {
+    type Output = Result<O, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -148,7 +199,7 @@ impl<O: 'static> Future for Handle<O> {
             awaited(this.job.unclaimed(), || this.plain(), &this.engine);
         }
         if this.job.is_done() || this.job.core.completion.register(&mut this.waker, cx.waker()) {
-            return Poll::Ready(this.outcome());
+            return Poll::Ready(outcome(&this.job));
         }
         Poll::Pending
     }
@@ -209,17 +260,7 @@ impl Drop for Done<'_> {
     }
 }
 
-/// The outcome of a job that is done. Only its handle takes it, by `&mut` or in its last act, or what the handle leaves behind
-/// when it is dropped.
-fn take<O>(job: &Job<dyn Outcome<O>>) -> Option<Result<O, TaskError>> {
-    if !job.ended_by_itself() {
-        return None;
-    }
-    // SAFETY: it has ended, and not early; there is one taker at a time, as said above.
-    unsafe { job.body.take() }
-}
-
-impl<O: 'static> Drop for Handle<O> {
+impl<O: 'static, E: 'static> Drop for Handle<O, E> {
     fn drop(&mut self) {
         // Whoever turns it on takes the wakers with it.
         if self.job.is_done() {
@@ -228,12 +269,15 @@ impl<O: 'static> Drop for Handle<O> {
         if let Some(key) = self.waker {
             self.job.core.completion.unregister(key);
         }
+        if self.told {
+            return;
+        }
         // Somebody should hear of a panic that no one will ask for.
         let name = self.job.name();
         let weak = Arc::downgrade(&self.job);
         self.job.core.completion.on_done(Box::new(move || {
             if let Some(job) = weak.upgrade()
-                && let Some(Err(error @ TaskError::Panicked(_))) = take(&job)
+                && let Some(error @ TaskError::Panicked(_)) = job.failure()
             {
                 eprintln!("par: detached task {name}: {error}");
             }
@@ -241,7 +285,7 @@ impl<O: 'static> Drop for Handle<O> {
     }
 }
 
-impl<O: 'static> fmt::Debug for Handle<O> {
+impl<O: 'static, E: 'static> fmt::Debug for Handle<O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Handle").field(&self.job).finish()
     }
@@ -331,12 +375,17 @@ impl Drop for Blocking<'_> {
 ///
 /// # Errors
 /// None as a whole: each outcome says how its task ended.
-pub fn wait_all<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) -> Vec<Result<O, TaskError>> {
+pub fn wait_all<O: 'static, E: 'static>(
+    handles: impl IntoIterator<Item = Handle<O, E>>,
+) -> Vec<Result<O, E>> {
     handles.into_iter().map(Handle::wait).collect()
 }
 
 /// Waits until one of the handles is done and takes it out of the vector; `None` if there is none, or `deadline` passed.
-pub fn wait_any<O: 'static>(handles: &mut Vec<Handle<O>>, deadline: Option<Instant>) -> Option<Handle<O>> {
+pub fn wait_any<O: 'static, E: 'static>(
+    handles: &mut Vec<Handle<O, E>>,
+    deadline: Option<Instant>,
+) -> Option<Handle<O, E>> {
     if handles.is_empty() {
         return None;
     }
@@ -373,9 +422,11 @@ pub fn wait_any<O: 'static>(handles: &mut Vec<Handle<O>>, deadline: Option<Insta
 /// assert_eq!(total, 14);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn as_completed<O: 'static>(handles: impl IntoIterator<Item = Handle<O>>) -> AsCompleted<O> {
+pub fn as_completed<O: 'static, E: 'static>(
+    handles: impl IntoIterator<Item = Handle<O, E>>,
+) -> AsCompleted<O, E> {
     let arrived = Arc::new(Arrived::default());
-    let handles: Vec<Option<Handle<O>>> = handles.into_iter().map(Some).collect();
+    let handles: Vec<Option<Handle<O, E>>> = handles.into_iter().map(Some).collect();
     for (place, handle) in handles.iter().enumerate() {
         let arrived = Arc::clone(&arrived);
         if let Some(handle) = handle {
@@ -399,14 +450,14 @@ struct Arrived {
 }
 
 /// See [`as_completed`].
-pub struct AsCompleted<O: 'static> {
-    handles: Vec<Option<Handle<O>>>,
+pub struct AsCompleted<O: 'static, E: 'static = TaskError> {
+    handles: Vec<Option<Handle<O, E>>>,
     left: usize,
     arrived: Arc<Arrived>,
 }
 
-impl<O: 'static> Iterator for AsCompleted<O> {
-    type Item = (usize, Result<O, TaskError>);
+impl<O: 'static, E: 'static> Iterator for AsCompleted<O, E> {
+    type Item = (usize, Result<O, E>);
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
@@ -429,7 +480,7 @@ impl<O: 'static> Iterator for AsCompleted<O> {
     }
 }
 
-impl<O: 'static> AsCompleted<O> {
+impl<O: 'static, E: 'static> AsCompleted<O, E> {
     fn wait_next(&mut self) -> Option<usize> {
         let next = self.handles.iter().position(Option::is_some)?;
         if let Some(handle) = &self.handles[next]

@@ -14,7 +14,8 @@ pub use builder::Builder;
 pub use scope::Scope;
 pub use stream::Stream;
 
-use crate::body::single::{Outcome, SingleBody};
+use crate::body::Outcome;
+use crate::body::single::SingleBody;
 use crate::engine::{Elastic, Engine, Info, Launch, Refused, Room, SameProgram, Shutdown, ShutdownReport};
 use crate::error::{StartError, TaskError};
 use crate::handle::Handle;
@@ -291,7 +292,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         }
         // An engine that took it after all, and refused too late, lets the handle say how it ended.
         Ok(Handle::new(
-            job as Arc<Job<dyn Outcome<K::Out>>>,
+            job as Arc<Job<dyn Outcome<K::Out, TaskError>>>,
             Arc::clone(&self.erased),
         ))
     }
@@ -301,7 +302,7 @@ impl<E: ?Sized + Engine> Pool<E> {
         &self,
         kernel: K,
         input: K::In,
-    ) -> Result<Arc<Job<impl Outcome<K::Out> + 'static>>, TaskError> {
+    ) -> Result<Arc<Job<impl Outcome<K::Out, TaskError> + 'static>>, TaskError> {
         self.plan.check()?;
         let body = SingleBody::new(kernel, input, K::start);
         Ok(Job::new(self.spec::<K>(), 1, Schedule::single(), body))

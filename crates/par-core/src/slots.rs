@@ -129,6 +129,11 @@ impl<T> Slots<T> {
         }
     }
 
+    /// Whether `take_all` was called.
+    pub(crate) fn were_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+
     /// All values, as a vector over the same memory.
     ///
     /// # Safety

@@ -231,7 +231,7 @@ impl Completion {
                 return;
             }
         }
-        call();
+        Waiter::Callback(call).wake();
     }
 }
 

@@ -17,7 +17,7 @@
 //! # Workers
 //!
 //! A worker is a copy of this program that enters a [role](mod@role) before `main` begins. So pools work in programs, tests, examples and
-//! benches, and `main` needs no line for them on Linux and macOS ([`init`] at its top does the same elsewhere). Nothing is ever
+//! benches, and `main` needs no line for them. Nothing is ever
 //! forked: what a process has in memory, locks included, does not reach its workers. Inputs and outputs cross as bytes, a large
 //! value that many tasks read crosses once with [`share`](Pool::share), and what a worker prints comes out where the program prints.
 //!
@@ -52,7 +52,7 @@
 //! of that passes, such as one that was stopped.
 //!
 //! What becomes of a task, by the point of its life at which its worker is killed, aborts, exits, overflows its stack or runs out of memory
-//! (each is a test):
+//! ([all that can go wrong](faults), each with its test):
 //!
 //! | the worker dies | the task |
 //! |---|---|
@@ -154,6 +154,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Systems
+//!
+//! Linux. Memory without names, processes and events as files, robust locks and futexes between processes, and the signal of a parent's
+//! death are what all of this stands on; other systems lack some of them, and there the crate says so instead of building. It is tried with the
+//! GNU C library; with another one, deadlines of locks follow the clock on the wall.
+//!
 //! # If you know multiprocessing
 //!
 //! | Python | here |
@@ -193,10 +199,11 @@
 //! | `pool.starmap(f, pairs)` | [`map::<f>`](Pool::map)`(pairs)`: several arguments are a tuple |
 //! | `pool.apply(f, args)` | [`submit::<f>`](Pool::submit)`(args)?.`[`wait`](Handle::wait)`()` |
 //! | `pool.apply_async(f, args)`, `executor.submit` | [`submit::<f>`](Pool::submit)`(args)` |
-//! | `pool.map_async(f, xs)` | [`map_unordered`](Pool::map_unordered) or [`map_ordered`](Pool::map_ordered), read later; or a `submit` an item |
+//! | `pool.map_async(f, xs)`, `pool.starmap_async(f, pairs)` | [`submit_map::<f>`](Pool::submit_map)`(xs)` |
 //! | `AsyncResult.get(timeout)` | [`Handle::wait`], [`Handle::wait_timeout`] |
 //! | `AsyncResult.ready()` | [`Handle::is_done`] |
-//! | `callback=`, `error_callback=`, `add_done_callback` | [`Handle::on_done`] |
+//! | `callback=g, error_callback=h` | `handle.`[`then`](Handle::then)`(\|outcome\| match outcome { Ok(value) => g(value), Err(error) => h(error) })` |
+//! | `add_done_callback` | [`Handle::on_done`] |
 //! | `maxtasksperchild=n` | [`Options::tasks_per_worker`] |
 //! | `pool._processes` | [`Pool::workers`], [`resize`](Pool::resize) |
 //! | `as_completed`, `wait` | [`as_completed`], [`wait_any`], [`wait_all`] |
@@ -207,11 +214,17 @@
 //! | `BrokenProcessPool` | [`TaskError::Lost`] for what was lost; the pool goes on |
 #![deny(unsafe_code)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "par-process needs Linux: memfd, pidfd, eventfd, futexes, robust mutexes and abstract sockets; see its page"
+);
+
 mod arena;
 mod before_main;
 mod channel;
 mod exec;
 mod failpoint;
+pub mod faults;
 mod files;
 mod interrupt;
 pub mod manager;

@@ -1,6 +1,9 @@
 //! Single processes: names, ends, families.
 
-use par_process::{Process, Run, StartError, active_children, current_process, parent_process, task};
+use par_process::{
+    Pipe, Process, Receiver, RecvError, Run, StartError, active_children, current_process, parent_process,
+    task,
+};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -233,9 +236,10 @@ fn parent() -> i32 {
             .expect("starts")
     };
     let daemon = sleeper(true);
-    let brief = Process::of_fn((), |()| {
-        // Waits for the end of its parent's main, which closes its standard output after the numbers.
-        std::thread::sleep(Duration::from_millis(50));
+    // Lives as long as this function.
+    let (ends, _until) = Pipe::one_way().expect("a pipe");
+    let brief = Process::of_fn(ends, |ends: Receiver| {
+        assert!(matches!(ends.recv::<()>(), Err(RecvError::Closed)));
         println!("brief is done");
     });
     let other = if how == "exit" {
@@ -298,13 +302,15 @@ fn children_end_with_a_killed_parent_also_stopped_ones() {
 
 #[test]
 fn a_thread_that_starts_a_process_may_end_before_it() {
+    let (goes, go) = Pipe::one_way().expect("a pipe");
     let child = std::thread::spawn(|| {
-        Process::of_fn((), |()| std::thread::sleep(Duration::from_millis(100)))
+        Process::of_fn(goes, |goes: Receiver| goes.recv::<()>().expect("comes"))
             .start()
             .expect("starts")
     });
     let child = child.join().expect("the thread ends");
-    assert_eq!(child.join().expect("waits"), 0);
+    go.send(()).expect("it lives");
+    assert_eq!(child.join_timeout(LONG).expect("waits"), Some(0));
 }
 
 #[test]

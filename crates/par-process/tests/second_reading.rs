@@ -126,13 +126,15 @@ fn a_reply_before_nonsense_leaves_nothing_held() {
     });
 }
 
-/// Leaves a process behind that holds what this one has open, and ends.
+/// Leaves a process behind that holds what this one has open, and ends. That one ends when the pool lets go of the socket.
 #[par_process::task]
 fn fork_and_end(code: i32) {
-    // SAFETY: the child only sleeps and ends, in functions that may be called after a fork.
+    // SAFETY: the child only reads from its standard input, the socket of the pool, into its own memory, and ends: by functions
+    // that may be called after a fork.
     unsafe {
         if libc::fork() == 0 {
-            libc::sleep(60);
+            let mut byte = 0u8;
+            while libc::read(0, (&raw mut byte).cast(), 1) > 0 {}
             libc::_exit(0);
         }
     }

@@ -164,13 +164,14 @@ fn grow(mebibytes: usize) -> u32 {
     std::process::id()
 }
 
+/// Takes memory, and with it in hand waits for its end where there is to be one.
 #[par_process::task]
-fn hoard(mebibytes: usize) -> u32 {
-    let mut all = Vec::new();
-    for _ in 0..mebibytes {
-        all.push(std::hint::black_box(vec![1u8; 1 << 20]));
-        std::thread::sleep(Duration::from_millis(1));
+fn hoard(mebibytes: usize, killed: bool) -> u32 {
+    let all = std::hint::black_box(vec![1u8; mebibytes << 20]);
+    if killed {
+        std::thread::sleep(PATIENCE);
     }
+    drop(all);
     std::process::id()
 }
 
@@ -211,7 +212,7 @@ fn a_task_that_takes_too_much_memory_is_killed_and_nothing_else_suffers() {
         },
     );
     for _ in 0..2 {
-        let hoarded = pool.submit::<hoard>(4000).expect("open");
+        let hoarded = pool.submit::<hoard>((400, true)).expect("open");
         let next = pool.submit::<pid>(0).expect("open");
         match hoarded.wait() {
             Err(TaskError::Lost { reason, .. }) => assert!(
@@ -223,7 +224,7 @@ fn a_task_that_takes_too_much_memory_is_killed_and_nothing_else_suffers() {
             other => panic!("{other:?}"),
         }
         assert!(next.wait().is_ok());
-        assert!(pool.submit::<hoard>(8).expect("open").wait().is_ok());
+        assert!(pool.submit::<hoard>((8, false)).expect("open").wait().is_ok());
     }
 }
 

@@ -106,8 +106,10 @@
 //!
 //! | multiprocessing.pool.ThreadPool | here |
 //! |---|---|
-//! | `apply`, `apply_async(f, (a, b), callback=)` | [`Pool::submit`]: several arguments are a tuple; [`Handle::on_done`] |
-//! | `map`, `map_async`, `starmap` | [`Pool::map`] |
+//! | `apply`, `apply_async(f, (a, b))` | [`Pool::submit`]: several arguments are a tuple |
+//! | `map`, `starmap` | [`Pool::map`] |
+//! | `map_async`, `starmap_async` | [`Pool::submit_map`] |
+//! | `callback=`, `error_callback=` | [`Handle::then`] |
 //! | `imap`, `imap_unordered` | [`Pool::map_ordered`], [`Pool::map_unordered`]: lazy, bounded by [`Plan::window`] |
 //! | `close(); join()` | [`Pool::shutdown`] with [`Shutdown::Drain`] |
 //! | `terminate()` | [`Shutdown::Kill`] raises every token; a thread itself cannot be killed |

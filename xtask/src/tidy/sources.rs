@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 /// The only files that may hold `unsafe` code, and why each must.
 const UNSAFE: &[(&str, &str)] = &[
     (
+        "crates/par-core/src/body.rs",
+        "says what whoever takes an outcome promises",
+    ),
+    (
         "crates/par-core/src/body/fold.rs",
         "takes claimed inputs out of their slots",
     ),
@@ -127,6 +131,10 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "crates/par-process/src/shared/raw.rs",
         "gives shared memory as atomics, and to those who promise to be alone as a slice",
+    ),
+    (
+        "crates/par-process/src/sync/locked.rs",
+        "takes locks in shared memory, and reaches what lies behind them",
     ),
     (
         "crates/par-process/src/sync/memory.rs",

@@ -1,6 +1,6 @@
 //! The body of a map: inputs and outputs in slots, written in place.
 
-use super::Failures;
+use super::{Failures, Outcome};
 use crate::error::{MapError, TaskError};
 use crate::job::Body;
 use crate::kernel::{Kernel, encode_item};
@@ -165,6 +165,19 @@ impl<K: Kernel> Body for MapBody<K> {
 
     fn failure(&self) -> Option<TaskError> {
         self.failures.get().map(|failure| failure.error)
+    }
+}
+
+impl<K: Kernel> Outcome<Vec<K::Out>, MapError> for MapBody<K> {
+    unsafe fn take(&self) -> Option<Result<Vec<K::Out>, MapError>> {
+        (!self.outputs.were_taken()).then(|| MapBody::take(self))
+    }
+
+    fn whole(&self, error: TaskError) -> MapError {
+        MapError {
+            index: self.first,
+            error,
+        }
     }
 }
 

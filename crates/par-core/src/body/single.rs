@@ -1,5 +1,6 @@
 //! The body of a submit: one input, one outcome.
 
+use super::Outcome;
 use crate::error::TaskError;
 use crate::job::{Body, Job};
 use crate::kernel::{Kernel, encode_item};
@@ -12,15 +13,6 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
-
-/// Where a handle finds the outcome, whatever the kernel was.
-pub(crate) trait Outcome<O>: Body {
-    /// The outcome; the first taker gets it.
-    ///
-    /// # Safety
-    /// The job is done and was not ended early: its one claim has ended. Nobody else takes at the same time.
-    unsafe fn take(&self) -> Option<Result<O, TaskError>>;
-}
 
 /// The stage belongs to whoever holds the job's one claim, then to whoever takes the outcome, so it needs no lock. An outcome
 /// that comes after an early end stays where it is.
@@ -181,7 +173,7 @@ where
     }
 }
 
-impl<K, F> Outcome<K::Out> for SingleBody<K, F>
+impl<K, F> Outcome<K::Out, TaskError> for SingleBody<K, F>
 where
     K: Kernel,
     F: Future<Output = Result<K::Out, TaskError>> + Send,
@@ -190,5 +182,9 @@ where
         // SAFETY: the claim has ended, and the completion of the job comes after that; the rest is the caller's promise.
         let outcome = unsafe { self.stage.get() }.take_outcome();
         outcome.map(|outcome| outcome.map_err(|error| *error))
+    }
+
+    fn whole(&self, error: TaskError) -> TaskError {
+        error
     }
 }

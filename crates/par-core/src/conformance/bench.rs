@@ -245,15 +245,26 @@ impl<P> Bench<P> {
     /// Gives every worker a task that runs until the folder's gate opens, so that what is submitted next is pending.
     #[track_caller]
     pub(super) fn occupy<E: ?Sized + Engine>(&self, pool: &Pool<E>, folder: &Folder) -> Vec<Handle<u64>> {
+        self.occupy_all(pool, folder, self.workers)
+    }
+
+    /// As `occupy`, for a pool that has another number of workers than at its start.
+    #[track_caller]
+    pub(super) fn occupy_all<E: ?Sized + Engine>(
+        &self,
+        pool: &Pool<E>,
+        folder: &Folder,
+        workers: usize,
+    ) -> Vec<Handle<u64>> {
         let submit = |tag| {
             pool.submit::<gate>((folder.path(), tag))
                 .expect("the pool is open")
         };
-        let gates = (0..self.workers as u64)
+        let gates = (0..workers as u64)
             .map(|worker| submit(GATE_TAGS + worker))
             .collect();
         self.until("each worker begins a task while the others have one", || {
-            folder.count("gates") >= self.workers
+            folder.count("gates") >= workers
         });
         gates
     }

@@ -46,6 +46,15 @@ impl Folder {
         self.lines(name).iter().filter(|other| **other == line).count()
     }
 
+    /// Has initialisers fail that run from now on, or no more.
+    pub(super) fn refuse(&self, fail: bool) {
+        if fail {
+            note(&self.path(), "refuse", "");
+        } else {
+            let _ = fs::remove_file(self.0.join("refuse"));
+        }
+    }
+
     /// Lets everyone go who waits for the gate.
     pub(super) fn open(&self) {
         note(&self.path(), "open", "");
@@ -73,6 +82,11 @@ pub(super) fn note(folder: &str, name: &str, line: impl std::fmt::Display) {
         // The folder may be gone, with whoever wanted to know.
         let _ = file.write_all(format!("{line}\n").as_bytes());
     }
+}
+
+/// Whether initialisers are to fail.
+pub(super) fn refuses(folder: &str) -> bool {
+    Path::new(folder).join("refuse").exists()
 }
 
 /// Whether the gate of the folder is open, or the folder gone.

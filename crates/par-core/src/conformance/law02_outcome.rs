@@ -32,6 +32,11 @@ pub(super) const CHECKS: &[Check<AnyPool>] = &[
         law02_logs::bounded,
     ),
     ("callbacks run once, and all waits agree", law02_waits::agree),
+    ("callbacks get the outcome, once", law02_waits::told),
+    (
+        "a map that is submitted has one handle",
+        law02_waits::submitted_map,
+    ),
 ];
 
 fn values(bench: &Bench<AnyPool>) {

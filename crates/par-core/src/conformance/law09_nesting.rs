@@ -72,7 +72,7 @@ fn forms(bench: &Bench<AnyPool>) {
         .map(|_| submit::<every_form>(&pool, ()))
         .collect();
     for handle in handles {
-        assert_eq!(bench.ended(handle), Ok(6 * 12 + 12));
+        assert_eq!(bench.ended(handle), Ok(7 * 12 + 12));
     }
 }
 

@@ -237,7 +237,7 @@ fn refuses(bench: &Bench<AnyPool>) {
 }
 
 /// Whether a worker, told by `4711/task/4712`, is still there. A process that has ended and waits for its parent to look is not.
-fn lives(seat: &str) -> bool {
+pub(super) fn lives(seat: &str) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{seat}/stat")) else {
         return false;
     };

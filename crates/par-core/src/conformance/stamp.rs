@@ -89,6 +89,15 @@ macro_rules! __stamp_borrowing_laws {
     };
 }
 
+/// Stamps tests of what an elastic engine promises, as `stamp_borrowing!` does.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __stamp_elastic_laws {
+    ($module:ident, [$($workers:tt),+], |$setup:ident| $start:expr) => {
+        $crate::__stamp_borrowing_laws!(@with check_elastic, $module, [$($workers),+], |$setup| $start);
+    };
+}
+
 /// Stamps tests of what an engine of the same program promises, as `stamp_borrowing!` does.
 #[doc(hidden)]
 #[macro_export]

@@ -1,6 +1,6 @@
 //! The tasks of the laws.
 
-use super::folder::{is_open, note, try_lock, unlock};
+use super::folder::{is_open, note, refuses, try_lock, unlock};
 use crate::context;
 use crate::error::TaskError;
 use crate::handle::{as_completed, wait_all, wait_any};
@@ -391,6 +391,8 @@ pub(super) fn every_form(_x: ()) -> Result<u64, TaskError> {
     sum += pool
         .map_reduce::<double, _>(0..4, crate::Sum)
         .map_err(|e| e.error)?;
+    let submitted = pool.submit_map::<double>(0..4)?.wait();
+    sum += submitted.map_err(|e| e.error)?.into_iter().sum::<u64>();
     Ok(sum)
 }
 
@@ -488,7 +490,7 @@ pub(super) fn forbidden(folder: String) -> Result<String, TaskError> {
 #[task]
 pub(super) fn initialize(folder: String, fail: bool) -> Result<(), String> {
     note(&folder, "initialized", std::process::id());
-    if fail {
+    if fail || refuses(&folder) {
         Err("the initialiser of the laws was told to fail".to_owned())
     } else {
         Ok(())

@@ -4,8 +4,9 @@ use super::Pool;
 use super::blocks::Blocks;
 use super::waits::{Wait, blocking};
 use crate::body::map::MapBody;
-use crate::engine::{Engine, SameProgram};
+use crate::engine::{Engine, Room, SameProgram};
 use crate::error::{MapError, TaskError};
+use crate::handle::Handle;
 use crate::job::{Body, Job};
 use crate::kernel::{Kernel, OfFn, OfTask};
 use crate::task::{Data, Task};
@@ -40,6 +41,65 @@ impl<E: ?Sized + Engine> Pool<E> {
             .map_ordered::<T, _>(items)?
             .map(|(_, outcome)| outcome)
             .collect())
+    }
+
+    /// Starts a [map](Pool::map) and returns its handle at once: wait for it later, or have a callback [told](Handle::then). All
+    /// items are read before that; endless or large input is for [`map_ordered`](Pool::map_ordered) and its like.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    ///
+    /// #[par_core::task]
+    /// fn root(x: u64) -> Result<u64, String> {
+    ///     (0..=x).find(|y| y * y == x).ok_or_else(|| format!("{x} is no square"))
+    /// }
+    /// let pool = par_core::SerialPool::new(1)?;
+    /// let roots = pool.submit_map::<root>([9, 16])?;
+    /// assert_eq!(roots.wait()?, [3, 4]);
+    ///
+    /// let (tell, told) = channel();
+    /// pool.submit_map::<root>([9, 16, 17])?.then(move |outcome| match outcome {
+    ///     Ok(roots) => tell.send(format!("{roots:?}")).unwrap(),
+    ///     Err(error) => tell.send(format!("{error}")).unwrap(),
+    /// });
+    /// assert_eq!(told.recv()?, "item 2: task failed: 17 is no square [alloc::string::String]");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`submit`](Pool::submit). How the items end is told by the handle, as [`map`](Pool::map) does.
+    #[doc(alias = "map_async")]
+    #[doc(alias = "starmap_async")]
+    #[doc(alias = "AsyncResult")]
+    pub fn submit_map<T: Task>(
+        &self,
+        items: impl IntoIterator<Item = T::Input>,
+    ) -> Result<Handle<Vec<T::Output>, MapError>, TaskError> {
+        self.start_map(OfTask::<T>::new(), items.into_iter().collect())
+    }
+
+    fn start_map<K: Kernel>(
+        &self,
+        kernel: K,
+        items: Vec<K::In>,
+    ) -> Result<Handle<Vec<K::Out>, MapError>, TaskError> {
+        self.plan.check()?;
+        let parts = items.len();
+        let body = MapBody::new(kernel, 0, items);
+        let job = Job::new(self.spec::<K>(), parts, self.schedule(parts), body);
+        let plain = Arc::clone(&job) as Arc<Job<dyn Body>>;
+        if parts > 0
+            && let Err(refused) = self.hand_over(plain, Room::Wait)
+        {
+            let error = TaskError::from(refused);
+            let untouched = job.unclaimed() == parts;
+            job.fail_unclaimed(&error);
+            // An engine that took it after all, and refused too late, leaves it to the handle to say how it ended.
+            if untouched {
+                return Err(error);
+            }
+        }
+        Ok(Handle::new(job, Arc::clone(&self.erased)))
     }
 
     pub(super) async fn run_map<K: Kernel>(
@@ -102,6 +162,18 @@ impl<E: ?Sized + SameProgram> Pool<E> {
         function: fn(I) -> O,
     ) -> Result<Vec<O>, MapError> {
         blocking(self.run_map(Wait::Block, OfFn(function), items.into_iter()))
+    }
+
+    /// As [`submit_map`](Pool::submit_map), for a plain function, or a closure without captures.
+    ///
+    /// # Errors
+    /// As [`submit_map`](Pool::submit_map).
+    pub fn submit_map_fn<I: Data, O: Data>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        function: fn(I) -> O,
+    ) -> Result<Handle<Vec<O>, MapError>, TaskError> {
+        self.start_map(OfFn(function), items.into_iter().collect())
     }
 }
 

@@ -27,7 +27,6 @@ impl<E: ?Sized + Engine> Pool<E> {
     /// # Errors
     /// [`TaskError::Rejected`] if the plan cannot be followed.
     #[doc(alias = "imap_unordered")]
-    #[doc(alias = "map_async")]
     #[doc(alias = "map_as_completed")]
     pub fn map_unordered<T: Task, I: IntoIterator<Item = T::Input>>(
         &self,

@@ -70,6 +70,34 @@ fails! {
     law_12_ignores_deadlines: 12 at 1, Typed, IgnoresDeadlines, "a shutdown";
 }
 
+/// Holds a faulty engine against what elastic engines promise, which must fail with that text.
+fn fails_elastic(workers: usize, start: Start<Pool<Faulty>>, text: &str) {
+    let broken = conformance::check_elastic(start, workers, LIMITS).expect_err("the breach is not noticed");
+    assert!(broken.contains("elastic, "), "{broken}");
+    assert!(broken.contains(text), "{text:?} is not what was told:\n{broken}");
+}
+
+macro_rules! fails_elastic {
+    ($($name:ident: at $workers:literal, $fault:ident, $text:literal;)+) => {$(
+        #[test]
+        fn $name() {
+            let start: Start<Pool<Faulty>> = |setup| {
+                let (mode, fault) = (Mode::Typed, Fault::$fault);
+                setup.builder::<Faulty>().options(Options { mode, fault }).build()
+            };
+            fails_elastic($workers, start, $text);
+        }
+    )+};
+}
+
+fails_elastic! {
+    elastic_grows_in_name: at 1, GrowsInName, "initialisers that ran before the pool had grown";
+    elastic_grows_too_soon: at 3, GrowsTooSoon, "a new worker whose initialiser fails";
+    elastic_shrinks_by_force: at 3, ShrinksByForce, "a pool that shrinks finishes what runs";
+    elastic_keeps_workers: at 1, KeepsWorkers, "the workers that are too many are gone";
+    elastic_keeps_a_size_that_was_refused: at 3, KeepsSize, "the size after growth that failed";
+}
+
 #[test]
 fn an_engine_that_never_starts_is_told() {
     let error =

@@ -7,7 +7,7 @@
 mod borrowing;
 mod run;
 
-use par_core::engine::{Capabilities, Common, Engine, Info, Launch, Refused, Room, SameProgram};
+use par_core::engine::{Capabilities, Common, Elastic, Engine, Info, Launch, Refused, Room, SameProgram};
 use par_core::job::{Claim, Job};
 use par_core::observe::{Event, Observers};
 use par_core::{
@@ -79,6 +79,16 @@ pub(crate) enum Fault {
     IgnoresDeadlines,
     /// Says that async tasks go on beside each other, and gives each a worker until it ends.
     BlocksOnAsync,
+    /// Says that it has grown, and has not.
+    GrowsInName,
+    /// Says that it has grown before its new workers are ready.
+    GrowsTooSoon,
+    /// Ends what runs on a worker that is to go.
+    ShrinksByForce,
+    /// Keeps workers that are too many.
+    KeepsWorkers,
+    /// Keeps the size that it could not have.
+    KeepsSize,
 }
 
 /// The options of the engine.
@@ -116,6 +126,10 @@ struct State {
     early: VecDeque<Claim>,
     running: Vec<Option<Arc<Job>>>,
     threads: Vec<JoinHandle<()>>,
+    /// How many workers there are to be.
+    wanted: usize,
+    /// Which workers have a thread.
+    present: Vec<bool>,
     alive: usize,
     closed: bool,
     deaths: u32,
@@ -131,38 +145,86 @@ impl Launch for Faulty {
             me: Weak::clone(me),
             common,
             options,
-            state: Mutex::new(State {
-                running: vec![None; workers],
-                alive: workers,
-                ..State::default()
-            }),
+            state: Mutex::default(),
             changed: Condvar::new(),
             ran: AtomicU64::new(0),
             claims: AtomicU64::new(0),
             observers: Observers::default(),
         });
-        let (ready, told) = mpsc::channel();
-        for index in 0..workers {
-            let (engine, ready) = (Arc::clone(&engine), ready.clone());
-            let thread = thread::spawn({
-                let engine = Arc::clone(&engine);
-                move || engine.work(index, &ready)
-            });
-            engine.state.lock().threads.push(thread);
-        }
-        for (worker, outcome) in told.iter().take(workers) {
-            if let Err(error) = outcome {
-                engine.shutdown(Shutdown::Kill, None);
-                return Err(StartError::Initializer { worker, error });
-            }
+        engine.state.lock().wanted = workers;
+        if let Err(error) = engine.fill(workers) {
+            engine.shutdown(Shutdown::Kill, None);
+            return Err(error);
         }
         Ok(engine)
+    }
+}
+
+impl Elastic for Faulty {
+    fn resize(&self, workers: usize) -> Result<(), StartError> {
+        if workers == 0 {
+            return Err(StartError::Workers(0));
+        }
+        let before = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(StartError::Unavailable("the pool is shut down".to_owned()));
+            }
+            if self.has(Fault::ShrinksByForce) {
+                for job in state.running.iter().skip(workers).flatten() {
+                    job.end_early(TaskError::Cancelled);
+                }
+            }
+            std::mem::replace(&mut state.wanted, workers)
+        };
+        self.changed.notify_all();
+        if workers <= before || self.has(Fault::GrowsInName) {
+            return Ok(());
+        }
+        self.fill(workers).inspect_err(|_| {
+            if !self.has(Fault::KeepsSize) {
+                self.state.lock().wanted = before;
+                self.changed.notify_all();
+            }
+        })
     }
 }
 
 type Ready = mpsc::Sender<(usize, Result<(), TaskError>)>;
 
 impl Faulty {
+    /// Starts the workers that are missing, and waits until they are ready.
+    fn fill(&self, workers: usize) -> Result<(), StartError> {
+        let (ready, told) = mpsc::channel();
+        let mut started = 0;
+        for index in 0..workers {
+            let mut state = self.state.lock();
+            let places = state.present.len().max(index + 1);
+            state.present.resize(places, false);
+            state.running.resize(places, None);
+            let Some(engine) = self.me.upgrade().filter(|_| !state.present[index]) else {
+                continue;
+            };
+            state.present[index] = true;
+            state.alive += 1;
+            started += 1;
+            let ready = ready.clone();
+            let thread = thread::spawn(move || engine.work(index, &ready));
+            state.threads.push(thread);
+        }
+        if self.has(Fault::GrowsTooSoon) && workers > self.common.workers {
+            return Ok(());
+        }
+        let failed = told
+            .iter()
+            .take(started)
+            .filter_map(|(worker, outcome)| outcome.err().map(|error| (worker, error)));
+        match failed.last() {
+            Some((worker, error)) => Err(StartError::Initializer { worker, error }),
+            None => Ok(()),
+        }
+    }
+
     fn has(&self, fault: Fault) -> bool {
         self.options.fault == fault
     }
@@ -180,13 +242,18 @@ impl Faulty {
     fn work(&self, index: usize, ready: &Ready) {
         let mut worker = run::Worker::start(self, index);
         let failed = worker.outcome().is_err();
-        // Nobody listens once another worker has failed.
-        let _ = ready.send((index, worker.outcome()));
-        if !failed {
+        if failed {
+            // Before it is told, as another may be wanted at once.
+            self.state.lock().present[index] = false;
+        } else {
             self.observers.emit(|| Event::WorkerUp {
                 worker: index,
                 pid: None,
             });
+        }
+        // Nobody listens where the pool has given up on it.
+        let _ = ready.send((index, worker.outcome()));
+        if !failed {
             while let Some(claim) = self.next(index) {
                 worker.run(self, claim);
                 self.state.lock().running[index] = None;
@@ -203,6 +270,10 @@ impl Faulty {
     fn next(&self, index: usize) -> Option<Claim> {
         let mut state = self.state.lock();
         loop {
+            if index >= state.wanted && !self.has(Fault::KeepsWorkers) {
+                state.present[index] = false;
+                return None;
+            }
             if let Some(claim) = self.take(&mut state) {
                 state.running[index] = Some(Arc::clone(claim.job()));
                 return Some(claim);
@@ -297,13 +368,14 @@ impl Engine for Faulty {
         let capabilities = Capabilities {
             borrowing: typed,
             same_program: true,
+            elastic: true,
             processes: self.options.mode == Mode::Processes,
             tokio_tasks: self.has(Fault::BlocksOnAsync),
             ..Capabilities::default()
         };
         Info {
             name: "faulty",
-            workers: self.common.workers,
+            workers: self.state.lock().wanted,
             capabilities,
         }
     }

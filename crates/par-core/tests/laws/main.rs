@@ -21,6 +21,8 @@ par_core::conformance::stamp_same_program!(threads_same_program, [1, 3], |setup|
     .builder::<Faulty>()
     .build());
 
+par_core::conformance::stamp_elastic!(threads_elastic, [1, 3], |setup| setup.builder::<Faulty>().build());
+
 par_core::conformance::stamp!(encoding, [1, 3], |setup| {
     setup
         .builder::<Faulty>()

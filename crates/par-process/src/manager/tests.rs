@@ -5,7 +5,7 @@ use super::address::Stream;
 use super::key::present;
 use super::protocol::{down, put_call};
 use super::*;
-use crate::failpoint::arm;
+use crate::failpoint::{How, arm};
 use crate::{JoinableQueue, managed};
 use par_core::wire;
 use proptest::prelude::*;
@@ -24,8 +24,8 @@ struct Bomb {
 }
 
 impl Bomb {
-    fn arm(&mut self, point: String) {
-        arm(&point, 0, Signal::KILL);
+    fn arm(&mut self, point: String, how: How) {
+        arm(&point, 0, how);
     }
 
     fn limit_files(&mut self, files: u64) {
@@ -46,7 +46,7 @@ impl Bomb {
 
 managed! {
     BombProxy for Bomb {
-        fn arm(point: String);
+        fn arm(point: String, how: How);
         fn limit_files(files: u64);
         fn count() -> u32;
     }
@@ -58,18 +58,29 @@ fn is_gone<T: fmt::Debug>(result: Result<T, ManagerError>) {
 
 #[test]
 fn a_manager_that_dies_in_a_call_ends_it_and_all_others() {
-    // The call that arms the point for later is past the first of these itself.
-    for point in ["manager.call.read", "manager.call.done"] {
+    let points = ["manager.call.read", "manager.call.done"];
+    let hows = [How::Kill, How::Abort, How::Exit, How::Overflow, How::Memory];
+    for (point, how) in hows.iter().flat_map(|how| points.map(|point| (point, *how))) {
         let manager = Manager::start().expect("starts");
         let bomb = manager.own(Bomb { calls: 0 }).expect("owned");
         let event = manager.event().expect("made");
         let waiter = std::thread::spawn(move || event.wait());
+        // The call that arms the point for later is past the first of these itself.
         if point == "manager.call.read" {
-            bomb.arm(point.to_owned()).expect("armed");
+            bomb.arm(point.to_owned(), how).expect("armed");
         } else {
             // It dies between what it did and the answer.
-            is_gone(bomb.arm(point.to_owned()));
+            is_gone(bomb.arm(point.to_owned(), how));
         }
+        let process = manager.process().expect("its own");
+        let expected = match how {
+            How::Kill => -9,
+            How::Exit => 3,
+            How::Overflow => -11,
+            _ => -6,
+        };
+        let ended = process.join_timeout(PATIENCE).expect("waits");
+        assert_eq!(ended, Some(expected), "{how:?} at {point}");
         is_gone(bomb.count());
         is_gone(waiter.join().expect("no panic"));
         is_gone(manager.counter(1));
@@ -78,10 +89,10 @@ fn a_manager_that_dies_in_a_call_ends_it_and_all_others() {
     }
 }
 
-type Order = (Queue<u32>, String, bool);
+type Order = (Queue<u32>, String, How);
 
-fn gets((queue, point, stop): Order) {
-    arm(&point, 0, if stop { Signal::STOP } else { Signal::KILL });
+fn gets((queue, point, how): Order) {
+    arm(&point, 0, how);
     queue.get().expect("an item");
 }
 
@@ -95,7 +106,7 @@ fn a_client_that_dies_in_a_get_leaves_the_item_until_it_has_it() {
     ] {
         queue.put(&1).expect("open");
         queue.put(&2).expect("open");
-        let victim = Process::of_fn((queue.clone(), point.to_owned(), false), gets);
+        let victim = Process::of_fn((queue.clone(), point.to_owned(), How::Kill), gets);
         assert_eq!(victim.start().expect("starts").join().expect("ends"), -9);
         let got = left.iter().map(|_| queue.get_timeout(PATIENCE).expect("an item"));
         // The manager may see the death after the first get.
@@ -114,7 +125,7 @@ fn a_stopped_client_keeps_what_it_holds_until_it_dies() {
     let manager = Manager::start().expect("starts");
     let queue = manager.queue::<u32>(1).expect("made");
     queue.put(&1).expect("open");
-    let victim = Process::of_fn((queue.clone(), "manager.get.arrived".to_owned(), true), gets);
+    let victim = Process::of_fn((queue.clone(), "manager.get.arrived".to_owned(), How::Stop), gets);
     // Should this fail, nobody waits for a process that is stopped.
     let victim = victim.daemon(true).start().expect("starts");
     let end = Instant::now() + PATIENCE;

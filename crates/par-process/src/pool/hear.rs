@@ -84,7 +84,6 @@ impl Hub {
         let failed = match hello {
             Hello::Ready { arena } => {
                 let pid = self.living(index, life, |state| {
-                    state.ready = true;
                     if let (Some(link), Some(pen)) = (&mut state.link, &mut state.pen) {
                         link.arena.take_if(|_| !arena);
                         pen.arena.clone_from(&link.arena);
@@ -92,18 +91,24 @@ impl Hub {
                     state.link.as_ref().map(|link| link.child.id())
                 });
                 let Some(pid) = pid else { return };
+                // Before anybody who waits for the worker goes on: who watches from then on does not take it for another.
+                self.observers.emit(|| Event::WorkerUp { worker: index, pid });
+                self.living(index, life, |state| state.ready = true);
                 self.health.lock().ready += 1;
                 self.health_changed.notify_all();
-                return self.observers.emit(|| Event::WorkerUp { worker: index, pid });
+                return;
             }
             Hello::Initializer(error) => StartError::Initializer { worker: index, error },
             Hello::Refused(text) => StartError::Unavailable(format!("worker {index}: {text}")),
         };
         let why = failed.to_string();
+        let unwanted = self.living(index, life, |state| state.killed.is_some());
         let first = {
             let mut health = self.health.lock();
-            // Whoever waits for workers is told, also where a pool grows.
-            health.failed.get_or_insert(failed);
+            // Whoever waits for workers is told, also where a pool grows; but of one that is not wanted any more nobody hears.
+            if unwanted != Some(true) {
+                health.failed.get_or_insert(failed);
+            }
             !health.started
         };
         self.health_changed.notify_all();

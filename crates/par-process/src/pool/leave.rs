@@ -110,6 +110,14 @@ impl Hub {
             let (back, vacant) = {
                 let mut state = self.seats[index].state.lock();
                 state.surplus = index >= workers;
+                if state.surplus
+                    && !state.ready
+                    && let Some(link) = &mut state.link
+                {
+                    // It has nothing to finish, and what becomes of its initialiser is nothing to anybody.
+                    let _ = link.child.kill();
+                    state.killed.get_or_insert("the pool was made smaller");
+                }
                 let back = if state.surplus { state.recall() } else { Vec::new() };
                 (back, state.link.is_none())
             };

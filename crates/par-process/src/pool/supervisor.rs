@@ -317,7 +317,7 @@ fn name_of(signal: i32) -> &'static str {
         6 => " (SIGABRT: abort, or out of memory)",
         7 => " (SIGBUS)",
         9 => " (SIGKILL: by hand, or the system was out of memory)",
-        11 => " (SIGSEGV)",
+        11 => " (SIGSEGV: a stack overflow, or a bad address)",
         15 => " (SIGTERM)",
         _ => "",
     }

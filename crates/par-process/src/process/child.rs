@@ -180,3 +180,48 @@ fn follow(mut control: UnixStream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use par_core::Data;
+
+    fn birth<I: Data>(image: Image, function: fn(I), input: &I) -> Vec<u8> {
+        let birth = Birth {
+            image,
+            name: "test".to_owned(),
+            identity: vec![1],
+            daemon: false,
+            parent_name: "MainProcess".to_owned(),
+            parent_pid: std::process::id(),
+            work: Initializer::of_fn(function, input).expect("encodes"),
+            files: 0,
+        };
+        wire::to_bytes(&birth).expect("encodes")
+    }
+
+    #[test]
+    fn a_child_of_another_program_says_so_with_both() {
+        let own = Image::own().expect("this program");
+        let text = adopt(&birth(own.altered(), |_: u8| (), &1)).expect_err("it runs another program");
+        assert!(
+            text.starts_with("it runs another program than its parent: Image { ")
+                && text.matches("Image { ").count() == 2,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_birth_that_makes_no_sense_is_refused() {
+        let mut bytes = birth(
+            Image::own().expect("this program"),
+            |_: String| (),
+            &"input".to_owned(),
+        );
+        bytes.truncate(bytes.len() - 3);
+        for bytes in [&bytes[..], b"", &[0xff; 64]] {
+            let text = adopt(bytes).expect_err("no birth");
+            assert!(text.starts_with("its birth: "), "{text}");
+        }
+    }
+}

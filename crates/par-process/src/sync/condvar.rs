@@ -8,8 +8,9 @@
 
 use super::SyncError;
 use super::identity::Identity;
-use super::seam::{AtomicU64, Held, RawLock, Until, point};
+use super::seam::{AtomicU64, Held, RawLock, Until};
 use super::waiters::{Slot, WAITING, WOKEN, Waiters};
+use crate::failpoint::reach;
 
 /// What lies in front of the table.
 #[repr(C)]
@@ -57,9 +58,9 @@ impl<'a> View<'a> {
             self.pass_on(&held);
             Ok(())
         });
-        point("condvar: awake");
+        reach("condvar.awake");
         let locked = relock();
-        point("condvar: locked again");
+        reach("condvar.locked");
         let has = has(&locked);
         let notified = slot.leave() == WOKEN;
         if notified && !has {

@@ -1,24 +1,13 @@
 //! Tests that let a process die at named places inside the primitives, with the lock of a table in hand or without.
 
 use super::{Barrier, Condvar, LockError, Mutex, Semaphore, SyncError};
+use crate::failpoint::{self, How};
 use crate::{Process, RawValue};
-use rustix::process::{Signal, getpid, kill_process};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where this process dies.
-static HERE: OnceLock<String> = OnceLock::new();
-
 /// Long enough for a machine under load; nothing waits so long where all is right.
 const LONG: Duration = Duration::from_secs(60);
-
-pub(crate) fn point(name: &str) {
-    if HERE.get().is_some_and(|here| here == name) {
-        // It does not return from there.
-        let _ = kill_process(getpid(), Signal::KILL);
-    }
-}
 
 /// Runs in another process, which must die at this point.
 fn dies<I: par_core::Data>(point: &'static str, input: I, function: fn((String, I))) {
@@ -32,12 +21,12 @@ fn dies<I: par_core::Data>(point: &'static str, input: I, function: fn((String, 
 }
 
 fn arm(point: String) {
-    HERE.set(point).expect("once");
+    failpoint::arm(&point, 0, How::Kill);
 }
 
 #[test]
 fn a_semaphore_is_whole_wherever_a_process_dies() {
-    for point in ["semaphore: before taking", "semaphore: taken"] {
+    for point in ["semaphore.taking", "semaphore.taken"] {
         let semaphore = Semaphore::new(1).expect("memory");
         dies(point, semaphore.clone(), |(point, semaphore)| {
             arm(point);
@@ -48,15 +37,11 @@ fn a_semaphore_is_whole_wherever_a_process_dies() {
         assert_eq!(semaphore.available().expect("whole"), 1);
     }
     let semaphore = Semaphore::new(2).expect("memory");
-    dies(
-        "semaphore: half spent",
-        semaphore.clone(),
-        |(point, semaphore)| {
-            let permit = semaphore.acquire().expect("free");
-            arm(point);
-            permit.spend();
-        },
-    );
+    dies("semaphore.spending", semaphore.clone(), |(point, semaphore)| {
+        let permit = semaphore.acquire().expect("free");
+        arm(point);
+        permit.spend();
+    });
     // One is spent, as it was to be; nobody holds the other.
     let permit = semaphore.acquire_timeout(LONG).expect("free");
     assert!(matches!(semaphore.try_acquire(), Err(SyncError::TimedOut)));
@@ -64,14 +49,10 @@ fn a_semaphore_is_whole_wherever_a_process_dies() {
     let semaphore = Semaphore::new(0).expect("memory");
     thread::scope(|scope| {
         let waiter = scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop));
-        dies(
-            "semaphore: released, nobody told",
-            semaphore.clone(),
-            |(point, semaphore)| {
-                arm(point);
-                drop(semaphore.release(1));
-            },
-        );
+        dies("semaphore.released", semaphore.clone(), |(point, semaphore)| {
+            arm(point);
+            drop(semaphore.release(1));
+        });
         waiter.join().expect("no panic").expect("it looks for itself");
     });
 }
@@ -86,10 +67,10 @@ fn waits((point, (mutex, changed)): (String, (Mutex<u32>, Condvar))) {
 #[test]
 fn a_condvar_goes_on_wherever_a_waiter_dies() {
     for point in [
-        "waiters: entering",
-        "waiters: entered",
-        "condvar: awake",
-        "condvar: locked again",
+        "waiters.entering",
+        "waiters.entered",
+        "condvar.awake",
+        "condvar.locked",
     ] {
         let (mutex, changed) = (
             Mutex::new(0_u32).expect("memory"),
@@ -139,23 +120,19 @@ fn a_waker_that_dies_wakes_nevertheless() {
             let (_guard, notified) = changed.wait_timeout(guard, LONG).expect("free");
             notified
         });
-        dies(
-            "waiters: one woken, and not told",
-            changed.clone(),
-            |(point, changed)| {
-                arm(point);
-                while !changed.notify_one() {
-                    thread::yield_now();
-                }
-            },
-        );
+        dies("waiters.waking", changed.clone(), |(point, changed)| {
+            arm(point);
+            while !changed.notify_one() {
+                thread::yield_now();
+            }
+        });
         assert!(waiter.join().expect("no panic"), "it looks for itself");
     });
 }
 
 #[test]
 fn a_barrier_breaks_wherever_a_process_dies() {
-    for point in ["waiters: entering", "waiters: entered"] {
+    for point in ["waiters.entering", "waiters.entered"] {
         let barrier = Barrier::new(3).expect("memory");
         dies(point, barrier.clone(), |(point, barrier)| {
             arm(point);
@@ -172,17 +149,13 @@ fn a_barrier_breaks_wherever_a_process_dies() {
         let waiters: Vec<_> = (0..2)
             .map(|_| scope.spawn(|| barrier.wait_timeout(LONG)))
             .collect();
-        dies(
-            "waiters: one woken, and not told",
-            barrier.clone(),
-            |(point, barrier)| {
-                while barrier.waiting() < 2 {
-                    thread::yield_now();
-                }
-                arm(point);
-                drop(barrier.wait());
-            },
-        );
+        dies("waiters.waking", barrier.clone(), |(point, barrier)| {
+            while barrier.waiting() < 2 {
+                thread::yield_now();
+            }
+            arm(point);
+            drop(barrier.wait());
+        });
         let answers: Vec<_> = waiters
             .into_iter()
             .map(|waiter| waiter.join().expect("no panic"))

@@ -19,6 +19,8 @@ mod error;
 mod event;
 mod identity;
 #[cfg(not(loom))]
+mod locked;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(not(loom))]
 mod mutex;

@@ -139,14 +139,6 @@ pub(crate) use real::{AtomicU32, AtomicU64, Held, Ordering, RawLock, Word};
 
 use std::time::{Duration, Instant};
 
-/// A place where the tests of this crate let a process die.
-#[cfg(not(all(test, not(loom))))]
-#[inline]
-pub(crate) fn point(_name: &str) {}
-
-#[cfg(all(test, not(loom)))]
-pub(crate) use super::deaths::point;
-
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {

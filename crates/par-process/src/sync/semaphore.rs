@@ -11,8 +11,9 @@
 //!    one side releases and another takes. No death brings it back.
 
 use super::identity::Identity;
-use super::seam::{AtomicU32, AtomicU64, Held, Ordering, RawLock, Until, Word, point};
+use super::seam::{AtomicU32, AtomicU64, Held, Ordering, RawLock, Until, Word};
 use super::{PATROL, SyncError};
+use crate::failpoint::reach;
 use std::time::Instant;
 
 /// What lies in front of the table.
@@ -143,9 +144,9 @@ impl<'a> View<'a> {
             Err(SyncError::Full(_)) if self.bury(held) => self.place(held, who)?,
             place => place?,
         };
-        point("semaphore: before taking");
+        reach("semaphore.taking");
         place.held.store(place.held() + 1, Ordering::Relaxed);
-        point("semaphore: taken");
+        reach("semaphore.taken");
         Ok(true)
     }
 
@@ -195,7 +196,7 @@ impl<'a> View<'a> {
             self.permits
                 .total
                 .store(total.saturating_sub(1), Ordering::Relaxed);
-            point("semaphore: half spent");
+            reach("semaphore.spending");
         }
         place.held.store(place.held() - 1, Ordering::Relaxed);
         if !spend {
@@ -212,7 +213,7 @@ impl<'a> View<'a> {
         let more = total.checked_add(given).filter(|total| *total <= bound);
         let total = more.ok_or(SyncError::OverRelease { given, bound })?;
         self.permits.total.store(total, Ordering::Relaxed);
-        point("semaphore: released, nobody told");
+        reach("semaphore.released");
         self.tell(u32::try_from(given).unwrap_or(u32::MAX));
         drop(held);
         Ok(())

@@ -11,8 +11,9 @@
 //!    waiter that was not woken because its waker died in between sees its word at its next patrol.
 
 use super::identity::Identity;
-use super::seam::{AtomicU32, AtomicU64, Held, Ordering, Until, Word, point};
+use super::seam::{AtomicU32, AtomicU64, Held, Ordering, Until, Word};
 use super::{PATROL, SyncError};
+use crate::failpoint::reach;
 use std::time::Instant;
 
 pub(crate) const FREE: u32 = 0;
@@ -55,9 +56,9 @@ impl<'a> Waiters<'a> {
         slot.turn.store(turn, Ordering::Relaxed);
         slot.start.store(who.start, Ordering::Relaxed);
         slot.pid.store(who.pid, Ordering::Relaxed);
-        point("waiters: entering");
+        reach("waiters.entering");
         slot.word.store(state);
-        point("waiters: entered");
+        reach("waiters.entered");
         Ok(slot)
     }
 
@@ -127,7 +128,7 @@ impl Slot {
     fn change(&self, from: u32, to: u32) -> bool {
         let changed = self.word.exchange(from, to);
         if changed {
-            point("waiters: one woken, and not told");
+            reach("waiters.waking");
             self.word.wake(1);
         }
         changed

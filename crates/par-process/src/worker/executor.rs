@@ -1,9 +1,9 @@
 //! The threads of a worker that run tasks and, in between, read what comes.
 
 use super::Worker;
-use super::failpoint::reach;
 use super::inbox::{Heard, Request};
 use crate::arena::LARGE;
+use crate::failpoint::reach;
 use crate::protocol::{Hello, check_length, put_error, up};
 use par_core::engine::{Engine, Initializer};
 use par_core::{CancelFlag, TaskError, Token, enter_worker, push_token, wire};
@@ -162,7 +162,7 @@ impl Worker {
             if now.may_begin()
                 && let Some(request) = now.requests.pop_front()
             {
-                reach("received");
+                reach("worker.received");
                 if self.outbox.page().begin(request.generation, request.number) {
                     now = self.run_for(now, &request, &mut reply);
                 }
@@ -209,7 +209,7 @@ impl Worker {
             self.call_reader(&mut now);
         }
         drop(now);
-        reach("begun");
+        reach("worker.begun");
         let full = self.run(request, &flag, reply);
         let worn = self.is_worn();
         now = state.lock();
@@ -283,7 +283,7 @@ impl Worker {
             reply.clear();
             put_error(reply, error);
         }
-        reach("ran");
+        reach("worker.ran");
         let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let shared = match &self.arena {
             Some(arena) if reply.len() >= LARGE => {
@@ -292,7 +292,7 @@ impl Worker {
             _ => None,
         };
         let full = shared.unwrap_or_else(|| self.outbox.reply(request.number, took, ended.is_err(), reply));
-        reach("kept");
+        reach("worker.kept");
         if reply.capacity() > WARM {
             *reply = Vec::new();
         }

@@ -8,7 +8,6 @@
 //! 3. A worker ends when its pool says so, or is gone. The pool's death also kills it by signal, a stopped one as well.
 
 mod executor;
-pub(crate) mod failpoint;
 mod inbox;
 mod memory;
 mod nested;

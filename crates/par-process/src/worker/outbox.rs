@@ -2,6 +2,7 @@
 //! in the page as well, where the pool finds them if the worker dies.
 
 use crate::arena::{Arena, Ring, Side};
+use crate::failpoint::reach;
 use crate::page::Page;
 use crate::protocol::{begin_reply, end_reply, put_shared_reply, up};
 use par_core::wire::{self, FRAME_HEADER, FrameHeader};
@@ -164,7 +165,7 @@ impl Outbox {
         }
         gathered.close();
         let Gathered { socket, bytes, .. } = &mut *gathered;
-        super::failpoint::reach("sending");
+        reach("worker.sending");
         // A pool that is gone is noticed by those who read.
         let _ = socket.write_all(bytes);
         bytes.clear();

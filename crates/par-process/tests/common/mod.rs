@@ -54,6 +54,18 @@ fn children() -> usize {
         .sum()
 }
 
+/// The sockets with a name that a process has made for us.
+pub(crate) fn named_by(pid: u32) -> Vec<String> {
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let own = [format!("@par-process-{pid}-"), format!("/{pid}-")];
+    sockets
+        .split_whitespace()
+        .filter(|word| word.starts_with("@par-process"))
+        .filter(|word| own.iter().any(|own| word.contains(own)) || word.ends_with(&format!("-{pid}")))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// What of ours anybody could find in the system: shared memory with a name, files, and sockets with a name.
 fn named() -> BTreeSet<String> {
     let mut found = BTreeSet::new();

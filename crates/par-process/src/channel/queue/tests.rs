@@ -3,30 +3,25 @@
 use super::region::Region;
 use super::*;
 use crate::Process;
-use crate::failpoint::arm;
+use crate::failpoint::{How, arm};
 use proptest::prelude::*;
-use rustix::process::Signal;
 use std::collections::VecDeque;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_millis(50);
 
-/// What a victim does: the queue, the point at which it gets the signal, how often it passes before.
-type Order = (JoinableQueue<(u32, u32)>, String, u32, bool);
+/// What a victim does: the queue, the point at which something happens to it, how often it passes before, and what happens.
+type Order = (JoinableQueue<(u32, u32)>, String, u32, How);
 
-fn signal_of(stop: bool) -> Signal {
-    if stop { Signal::STOP } else { Signal::KILL }
-}
-
-fn puts((queue, point, passes, stop): Order) {
-    arm(&point, passes, signal_of(stop));
+fn puts((queue, point, passes, how): Order) {
+    arm(&point, passes, how);
     for number in 0..20 {
         queue.put((1, number)).expect("open");
     }
 }
 
-fn gets((queue, point, passes, stop): Order) {
-    arm(&point, passes, signal_of(stop));
+fn gets((queue, point, passes, how): Order) {
+    arm(&point, passes, how);
     for _ in 0..20 {
         queue.get().expect("open");
         queue.task_done().expect("one a get");
@@ -60,7 +55,7 @@ fn a_death_in_a_put_leaves_the_item_whole_or_not_at_all() {
     ] {
         let queue = JoinableQueue::new(100).expect("memory");
         queue.put((0, 0)).expect("open");
-        let victim = start((queue.clone(), point.to_owned(), 5, false), puts);
+        let victim = start((queue.clone(), point.to_owned(), 5, How::Kill), puts);
         killed(&victim);
         // Nobody is blocked, before the dead one's items and after.
         queue.put_timeout((0, 1), PATIENCE).expect("open");
@@ -85,7 +80,7 @@ fn a_death_in_a_get_takes_its_own_item_along_or_leaves_it() {
         for number in 0..10 {
             queue.put((0, number)).expect("open");
         }
-        let victim = start((queue.clone(), point.to_owned(), 5, false), gets);
+        let victim = start((queue.clone(), point.to_owned(), 5, How::Kill), gets);
         killed(&victim);
         let expected: Vec<_> = (next..10).map(|number| (0, number)).collect();
         assert_eq!(queue.len(), expected.len(), "{point}");
@@ -107,7 +102,7 @@ fn a_death_in_a_finish_lets_others_finish_and_wait() {
         for number in 0..10 {
             queue.put((0, number)).expect("open");
         }
-        let victim = start((queue.clone(), point.to_owned(), 5, false), gets);
+        let victim = start((queue.clone(), point.to_owned(), 5, How::Kill), gets);
         killed(&victim);
         assert_eq!(queue.unfinished(), left, "{point}");
         assert!(!queue.join_timeout(BRIEF).expect("waits"));
@@ -134,7 +129,7 @@ fn a_sleeper_wakes_for_what_a_dead_putter_put() {
         let gets = queue.clone();
         let sleeper = std::thread::spawn(move || gets.get_timeout(PATIENCE).expect("an item"));
         until_marked(&queue.ring.region.header().put);
-        let victim = start((queue.clone(), point.to_owned(), 0, false), puts);
+        let victim = start((queue.clone(), point.to_owned(), 0, How::Kill), puts);
         killed(&victim);
         if !there {
             queue.put((0, 7)).expect("open");
@@ -156,7 +151,7 @@ fn a_sleeper_wakes_for_the_room_that_a_dead_getter_made() {
         let puts = queue.clone();
         let sleeper = std::thread::spawn(move || puts.put_timeout((0, 1), PATIENCE).expect("room"));
         until_marked(&queue.ring.region.header().get);
-        let victim = start((queue.clone(), point.to_owned(), 0, false), gets);
+        let victim = start((queue.clone(), point.to_owned(), 0, How::Kill), gets);
         killed(&victim);
         if !room {
             assert_eq!(queue.get_timeout(PATIENCE).expect("an item"), (0, 0));
@@ -171,7 +166,7 @@ fn a_sleeper_wakes_for_the_room_that_a_dead_getter_made() {
 fn a_death_between_waking_and_getting_leaves_no_sleeper_behind() {
     for point in ["queue.get.asleep", "queue.get.awake"] {
         let queue = JoinableQueue::new(100).expect("memory");
-        let victim = start((queue.clone(), point.to_owned(), 0, false), gets);
+        let victim = start((queue.clone(), point.to_owned(), 0, How::Kill), gets);
         until_marked(&queue.ring.region.header().put);
         if point == "queue.get.asleep" {
             killed(&victim);
@@ -190,7 +185,7 @@ fn deadlines_hold_while_a_process_is_stopped_within() {
     for (point, run) in [("queue.put.written", puts as fn(Order)), ("queue.get.read", gets)] {
         let queue = JoinableQueue::new(100).expect("memory");
         queue.put((0, 0)).expect("open");
-        let victim = start((queue.clone(), point.to_owned(), 0, true), run);
+        let victim = start((queue.clone(), point.to_owned(), 0, How::Stop), run);
         until_stopped(victim.pid());
         let started = Instant::now();
         // The side on which it stopped is taken, the other is free.
@@ -215,7 +210,7 @@ fn deadlines_hold_while_a_process_is_stopped_within() {
 fn a_closer_that_dies_has_closed_or_not() {
     let queue = JoinableQueue::<(u32, u32)>::new(1).expect("memory");
     let victim = Process::of_fn(queue.clone(), |queue: JoinableQueue<(u32, u32)>| {
-        arm("queue.close.woken", 0, Signal::KILL);
+        arm("queue.close.woken", 0, How::Kill);
         queue.close();
     });
     killed(&victim.start().expect("starts"));

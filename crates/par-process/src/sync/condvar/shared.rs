@@ -140,13 +140,13 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         until: Until,
     ) -> LockedWith<'a, T> {
-        let mutex = guard.mutex();
+        let mutex = guard.0.locked();
         let who = Identity::own().map_err(SyncError::from)?;
         self.view().wait(
             who,
             until,
             || drop(guard),
-            || mutex.lock_until(until.or_soon(GRACE)),
+            || mutex.hold(until.or_soon(GRACE), MutexGuard),
             |locked| matches!(locked, Ok(_) | Err(LockError::Abandoned(_))),
         )
     }
