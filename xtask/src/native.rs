@@ -28,6 +28,7 @@ pub(crate) static AMQP: Native = Native {
         "--test=amqp_faults",
         "--test=amqp_input",
         "--test=amqp_programs",
+        "--test=amqp_troubles",
         "--",
         "--test-threads=2",
     ],
