@@ -29,6 +29,9 @@ impl Wake for Unpark {
 /// ```
 /// assert_eq!(par_core::block_on(async { 2 + 2 }), 4);
 /// ```
+///
+/// # Panics
+/// In an async task, if the future is not ready at once: parking would stall whatever polls the task. Await it instead.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let unpark = Arc::new(Unpark {
@@ -43,6 +46,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
         if unpark.woken.swap(false, Ordering::Acquire) {
             continue;
+        }
+        if let Err(error) = context::may_block() {
+            panic!("{error}");
         }
         let engine = context::worker_engine();
         let _lent = engine.as_ref().map(Blocking::begin);
@@ -77,6 +83,15 @@ mod tests {
             Poll::Pending
         }));
         assert_eq!(value, 5);
+    }
+
+    #[test]
+    fn in_async_code_it_panics_instead_of_parking() {
+        let _blocking = context::forbid_blocking();
+        assert_eq!(block_on(async { 5 }), 5, "what is ready needs no parking");
+        let outcome = crate::panics::catch(|| block_on(std::future::pending::<()>()));
+        let error = outcome.expect_err("it would stall the runtime").to_string();
+        assert!(error.contains(".await"), "{error}");
     }
 
     #[test]

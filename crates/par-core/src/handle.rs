@@ -103,7 +103,9 @@ impl<O: 'static, E: 'static> Handle<O, E> {
     /// # Errors
     /// The handle itself when the time is up.
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<O, E>, Self> {
-        match wait_for(&self.plain(), &self.engine, Some(Instant::now() + timeout)) {
+        // A time beyond what the clock can say is for ever; a worker that gave one waits without helping all the same (law 12).
+        let until = Instant::now().checked_add(timeout).unwrap_or_else(far);
+        match wait_for(&self.plain(), &self.engine, Some(until)) {
             Ok(true) => Ok(outcome(&self.job)),
             Ok(false) => Err(self),
             Err(error) => Ok(Err(self.job.body.whole(error))),
@@ -331,6 +333,11 @@ pub(crate) fn wait_for(
 pub(crate) fn may_block<E: ?Sized + Engine>(engine: &E) -> Result<(), TaskError> {
     context::may_block()?;
     engine.may_block()
+}
+
+/// So far away that nobody waits for it, and every clock can say it.
+pub(crate) fn far() -> Instant {
+    Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
 }
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

@@ -130,7 +130,10 @@ pub struct Job<B: ?Sized + Body = dyn Body> {
 impl<B: Body> Job<B> {
     #[inline]
     pub(crate) fn new(spec: Spec, parts: usize, schedule: Schedule, body: B) -> Arc<Self> {
-        let limit = spec.timeout.map(|limit| (Instant::now() + limit, limit));
+        // A deadline beyond what the clock can say never comes.
+        let limit = spec
+            .timeout
+            .and_then(|limit| Some((Instant::now().checked_add(limit)?, limit)));
         let job = Arc::new(Job {
             core: Core {
                 id: JobId::next(),
@@ -353,7 +356,8 @@ impl<B: ?Sized + Body> Job<B> {
             error: error.clone(),
         });
         let count = range.len();
-        self.body.fail(range, error);
+        // It drops inputs, which may panic; somebody waits for the end of the job all the same.
+        panics::report("an input of a task, dropped", || self.body.fail(range, error));
         self.finished(count);
     }
 
@@ -673,9 +677,13 @@ impl Claim {
                 for (level, text) in lines {
                     job.log(Some(worker), level, || text);
                 }
-                job.body.complete(self.range.clone(), &reply);
+                panics::report("an input of a task, dropped", || {
+                    job.body.complete(self.range.clone(), &reply);
+                });
             }
-            Err(error) => job.body.fail(self.range.clone(), error),
+            Err(error) => panics::report("an input of a task, dropped", || {
+                job.body.fail(self.range.clone(), error);
+            }),
         }
         if job.core.observers.any() {
             job.core

@@ -43,8 +43,23 @@ pub fn catches() -> bool {
 pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, TaskError> {
     carry(f).map_err(|Carried { payload, location }| {
         let message = text_of(payload.as_ref());
+        discard(payload);
         TaskError::Panicked(Panic { message, location })
     })
+}
+
+/// Drops the payload of a panic, which is a value of the user's: should that panic in its turn, the new payload is left alone.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = carry(|| drop(payload)) {
+        std::mem::forget(again.payload);
+    }
+}
+
+/// Runs code of the user's that nobody waits for, such as a waker or a destructor: its panic is printed and goes no further.
+pub(crate) fn report(what: &str, f: impl FnOnce()) {
+    if let Err(error) = catch(f) {
+        eprintln!("par: {what}: {error}");
+    }
 }
 
 /// A panic on its way to another thread: its payload, and where it happened if that is known.
@@ -109,5 +124,20 @@ mod tests {
         let location = panic.location.expect("location");
         assert!(location.contains("panics.rs:"), "{location}");
         assert_eq!(catch(|| 3), Ok(3));
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_it_is_dropped_is_caught_as_well() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic::panic_any(Bomb);
+            }
+        }
+        let Err(TaskError::Panicked(panic)) = catch(|| panic::panic_any(Bomb)) else {
+            panic!("no panic")
+        };
+        assert_eq!(panic.message, "its payload was not a text");
+        assert!(!catches(), "it counts as within a catch for ever");
     }
 }

@@ -1,7 +1,8 @@
 //! Claims that run as futures: async tasks that an engine polls beside each other, instead of a thread each.
 //!
 //! 1. A part is begun by its first poll, and ends once: with what its future gave, or abandoned, with an error.
-//! 2. Each poll happens under the job's token, and in each a blocking wait is an error. Nothing of that is in force between polls.
+//! 2. Each poll, and the drop of a future, happens under the job's token, and in each a blocking wait is an error. Nothing of that is in
+//!    force between polls.
 //! 3. A future that is pending is on the list of its job's sleepers, and looks at the job again after it went there. Whoever cancels
 //!    the job says so first and then wakes the list. So no cancellation is slept through.
 //! 4. A part that is pending at a poll after its job was cancelled is abandoned: its future is dropped, which is how async code
@@ -68,9 +69,7 @@ fn abandon(running: &mut Option<Running>) {
 
 /// As `abandon`, where the future is elsewhere.
 pub(crate) fn abandon_by(drop: impl FnOnce()) {
-    if let Err(error) = panics::catch(drop) {
-        eprintln!("par: the future of a task, dropped: {error}");
-    }
+    panics::report("the future of a task, dropped", drop);
 }
 
 /// The futures of a job that want to hear of its cancellation (rule 3).
@@ -89,18 +88,19 @@ struct Seats {
 impl Sleepers {
     /// Puts `waker` in the seat `seat`, which is given out if there is none yet.
     fn register(&self, seat: &mut Option<usize>, waker: &Waker) {
-        let mut list = self.list.lock();
-        let list = list.get_or_insert_default();
+        // Wakers are cloned before the lock is held and dropped after it: whoever polls a claim may have written them.
+        let mine = waker.clone();
+        let mut guard = self.list.lock();
+        let list = guard.get_or_insert_default();
         let at = *seat.get_or_insert_with(|| {
             list.free.pop().unwrap_or_else(|| {
                 list.wakers.push(None);
                 list.wakers.len() - 1
             })
         });
-        match &mut list.wakers[at] {
-            Some(old) => old.clone_from(waker),
-            empty => *empty = Some(waker.clone()),
-        }
+        let before = list.wakers[at].replace(mine);
+        drop(guard);
+        drop(before);
     }
 
     fn leave(&self, seat: usize) {
@@ -117,7 +117,9 @@ impl Sleepers {
             Some(list) => list.wakers.iter_mut().filter_map(Option::take).collect(),
             None => return,
         };
-        woken.into_iter().for_each(Waker::wake);
+        for waker in woken {
+            panics::report("a waker", || waker.wake());
+        }
     }
 }
 
@@ -357,6 +359,7 @@ impl RunAsync {
         };
         let (begun, rest) = (error(true), error(false));
         if self.begun {
+            let _blocking = context::forbid_blocking();
             let _token = context::push_token(Token::Job(Arc::clone(self.claim.job())));
             self.abandon(begun);
         }

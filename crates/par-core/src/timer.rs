@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::job::Job;
+use crate::panics;
 use parking_lot::{Condvar, Mutex};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -41,8 +42,46 @@ impl Ord for Alarm {
     }
 }
 
+#[derive(Default)]
+struct Alarms {
+    heap: BinaryHeap<Reverse<Alarm>>,
+    /// The number of the last one.
+    number: u64,
+    /// At how many the dead are looked for.
+    crowd: usize,
+}
+
+impl Alarms {
+    /// Adds an alarm; whether it is the first to come.
+    fn add(&mut self, at: Instant, what: What) -> bool {
+        // A job that is gone keeps its memory until its alarm goes: with long deadlines that would be all jobs of hours. Looking
+        // when they have doubled costs each alarm a constant.
+        if self.heap.len() >= self.crowd {
+            self.heap.retain(|Reverse(alarm)| alarm.what.is_alive());
+            self.crowd = (2 * self.heap.len()).max(CROWD);
+        }
+        self.number += 1;
+        let number = self.number;
+        let first = self.heap.peek().is_none_or(|Reverse(next)| at < next.at);
+        self.heap.push(Reverse(Alarm { at, number, what }));
+        first
+    }
+}
+
+/// So few alarms are nobody's trouble.
+const CROWD: usize = 1024;
+
+impl What {
+    fn is_alive(&self) -> bool {
+        match self {
+            What::Late(job, _) => job.strong_count() > 0,
+            What::Wake(_) => true,
+        }
+    }
+}
+
 struct Clock {
-    alarms: Mutex<(BinaryHeap<Reverse<Alarm>>, u64)>,
+    alarms: Mutex<Alarms>,
     sooner: Condvar,
 }
 
@@ -85,10 +124,7 @@ fn set(at: Instant, what: What) -> bool {
         return false;
     }
     let mut alarms = CLOCK.alarms.lock();
-    alarms.1 += 1;
-    let number = alarms.1;
-    let first = alarms.0.peek().is_none_or(|Reverse(next)| at < next.at);
-    alarms.0.push(Reverse(Alarm { at, number, what }));
+    let first = alarms.add(at, what);
     drop(alarms);
     if first {
         CLOCK.sooner.notify_one();
@@ -100,15 +136,17 @@ fn run() {
     let mut alarms = CLOCK.alarms.lock();
     loop {
         let now = Instant::now();
-        match alarms.0.peek() {
+        match alarms.heap.peek() {
             None => CLOCK.sooner.wait(&mut alarms),
             Some(Reverse(next)) if next.at > now => {
                 let at = next.at;
                 CLOCK.sooner.wait_until(&mut alarms, at);
             }
             Some(_) => {
-                let due = alarms.0.pop();
-                parking_lot::MutexGuard::unlocked(&mut alarms, || due.map(|Reverse(alarm)| ring(alarm.what)));
+                let due = alarms.heap.pop();
+                // Wakers, engines and values of users: were this thread to end by their panic, no deadline would be kept any more.
+                let due = || due.map(|Reverse(alarm)| panics::report("at a deadline", || ring(alarm.what)));
+                parking_lot::MutexGuard::unlocked(&mut alarms, due);
             }
         }
     }
@@ -125,5 +163,63 @@ fn ring(what: What) {
                 engine.cancel(&job, true);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Body, Spec};
+    use crate::kernel::{Identity, Kernel};
+    use crate::observe::Observers;
+    use crate::plan::{Plan, Schedule};
+    use std::task::Wake;
+
+    struct Rude;
+
+    impl Wake for Rude {
+        fn wake(self: Arc<Self>) {
+            panic!("nobody listens here");
+        }
+    }
+
+    struct Polite(std::sync::mpsc::Sender<()>);
+
+    impl Wake for Polite {
+        fn wake(self: Arc<Self>) {
+            // Nobody listens any more where the test has failed.
+            let _ = self.0.send(());
+        }
+    }
+
+    #[test]
+    fn the_clock_goes_on_when_a_waker_panics() {
+        let now = Instant::now();
+        assert!(set(now, What::Wake(Waker::from(Arc::new(Rude)))));
+        let (tell, told) = std::sync::mpsc::channel();
+        assert!(set(now, What::Wake(Waker::from(Arc::new(Polite(tell))))));
+        let outcome = told.recv_timeout(Duration::from_secs(30));
+        assert_eq!(outcome, Ok(()), "the clock stands still");
+    }
+
+    #[test]
+    fn jobs_that_are_gone_leave_no_alarms_behind() {
+        let far = Instant::now() + Duration::from_secs(1 << 20);
+        let pool = crate::SerialPool::new(1).expect("starts").into_any();
+        let job = || {
+            let spec = Spec::of::<Identity<u64>>(&Plan::default(), &Observers::default());
+            let body = crate::body::single::SingleBody::new(Identity::<u64>::new(), 1, Kernel::start);
+            Job::new(spec, 1, Schedule::single(), body) as Arc<Job<dyn Body>>
+        };
+        let kept = job();
+        let late = |job: &Arc<Job>| What::Late(Arc::downgrade(job), Arc::downgrade(pool.engine()));
+        let mut alarms = Alarms::default();
+        alarms.add(far, late(&kept));
+        for _ in 0..10 * CROWD {
+            alarms.add(far, late(&job()));
+        }
+        assert!(alarms.heap.len() <= CROWD + 1, "{} alarms", alarms.heap.len());
+        let first = alarms.heap.pop().map(|Reverse(alarm)| alarm.number);
+        assert_eq!(first, Some(1), "the job that is there lost its alarm");
     }
 }

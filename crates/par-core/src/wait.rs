@@ -21,13 +21,9 @@ impl Waiter {
     fn wake(self) {
         match self {
             Waiter::Thread(thread) => thread.unpark(),
-            Waiter::Task(_, waker) => waker.wake(),
-            // On a thread of an engine, with other waiters behind it: its panic may end neither.
-            Waiter::Callback(call) => {
-                if let Err(error) = crate::panics::catch(call) {
-                    eprintln!("par: a callback of a task: {error}");
-                }
-            }
+            // Code of users, on a thread of an engine and with other waiters behind it: its panic may end neither.
+            Waiter::Task(_, waker) => crate::panics::report("a waker", || waker.wake()),
+            Waiter::Callback(call) => crate::panics::report("a callback of a task", call),
         }
     }
 }
@@ -48,11 +44,14 @@ impl Waiters {
         }
     }
 
-    fn retain(&mut self, keep: impl Fn(&Waiter) -> bool) {
-        if self.first.as_ref().is_some_and(|waiter| !keep(waiter)) {
-            self.first = None;
+    /// Takes one out. It is dropped outside the lock: a waker is code of users, which may want this completion.
+    #[must_use = "a waker must not be dropped under the lock"]
+    fn take(&mut self, which: impl Fn(&Waiter) -> bool) -> Option<Waiter> {
+        if self.first.as_ref().is_some_and(&which) {
+            return self.first.take();
         }
-        self.more.retain(keep);
+        let at = self.more.iter().position(which)?;
+        Some(self.more.remove(at))
     }
 }
 
@@ -183,9 +182,11 @@ impl Completion {
             }
             if deadline.is_some_and(|at| Instant::now() >= at) {
                 let me = thread::current().id();
-                self.waiters
+                let gone = self
+                    .waiters
                     .lock()
-                    .retain(|w| !matches!(w, Waiter::Thread(t) if t.id() == me));
+                    .take(|w| matches!(w, Waiter::Thread(t) if t.id() == me));
+                drop(gone);
                 return self.is_done();
             }
         }
@@ -193,8 +194,11 @@ impl Completion {
 
     /// Wakes `waker` when the bit turns on, in place of the one registered under `key` before. Ready when it is on already.
     pub(crate) fn register(&self, key: &mut Option<u64>, waker: &Waker) -> bool {
+        // Cloned before the lock and dropped after it, as `take` says.
+        let mut mine = waker.clone();
         let mut waiters = self.waiters.lock();
         if self.comes_late() {
+            drop(waiters);
             return true;
         }
         if let Some(key) = *key {
@@ -203,23 +207,26 @@ impl Completion {
                 if let Waiter::Task(k, old) = waiter
                     && *k == key
                 {
-                    old.clone_from(waker);
+                    std::mem::swap(old, &mut mine);
+                    drop(waiters);
                     return false;
                 }
             }
         }
         let fresh = waiters.next_key;
         waiters.next_key += 1;
-        waiters.push(Waiter::Task(fresh, waker.clone()));
+        waiters.push(Waiter::Task(fresh, mine));
         *key = Some(fresh);
         false
     }
 
     /// Forgets the waker under `key`.
     pub(crate) fn unregister(&self, key: u64) {
-        self.waiters
+        let gone = self
+            .waiters
             .lock()
-            .retain(|waiter| !matches!(waiter, Waiter::Task(k, _) if *k == key));
+            .take(|waiter| matches!(waiter, Waiter::Task(k, _) if *k == key));
+        drop(gone);
     }
 
     /// Calls `call` when the bit turns on, on the thread that turns it; at once if it is on.
@@ -264,6 +271,53 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
         }));
         assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    /// A waker that looks at the completion when it is dropped, and panics when it is woken.
+    struct Nosy(Arc<Completion>);
+
+    impl std::task::Wake for Nosy {
+        fn wake(self: Arc<Self>) {
+            panic!("nobody listens here");
+        }
+    }
+
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            self.0.on_done(Box::new(|| {}));
+        }
+    }
+
+    #[test]
+    fn a_waker_is_dropped_outside_the_lock() {
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let completion = Arc::new(Completion::new());
+            let mut key = None;
+            let nosy = || Waker::from(Arc::new(Nosy(Arc::clone(&completion))));
+            assert!(!completion.register(&mut key, &nosy()));
+            assert!(!completion.register(&mut key, &nosy()), "replaced");
+            completion.unregister(key.expect("it is registered"));
+            completion.turn_on().then(|| completion.wake());
+            assert!(completion.register(&mut None, &nosy()), "it is on");
+            tell.send(())
+        });
+        let outcome = told.recv_timeout(Duration::from_secs(30));
+        assert_eq!(outcome, Ok(()), "it waits for its own lock");
+    }
+
+    #[test]
+    fn a_waker_that_panics_leaves_no_other_waiter_asleep() {
+        let completion = Arc::new(Completion::new());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let nosy = Waker::from(Arc::new(Nosy(Arc::clone(&completion))));
+        assert!(!completion.register(&mut None, &nosy));
+        let count = Arc::clone(&calls);
+        completion.on_done(Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        completion.complete();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl<E: ?Sized + Engine> Pool<E> {
     ) -> Result<R, TaskError> {
         // The scope waits for its children before it returns, and the children may need the thread that it waits with.
         may_block(&*self.engine)?;
-        let limit = timeout.map(|limit| (Instant::now() + limit, limit));
+        let limit = timeout.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit)));
         let scope = Scope {
             pool: self,
             children: Arc::default(),

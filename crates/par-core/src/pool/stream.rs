@@ -100,7 +100,8 @@ pub struct Stream<'a, E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>>
 impl<E: ?Sized + Engine, T: Task, I: Iterator<Item = T::Input>> Stream<'_, E, T, I> {
     /// The next outcome, if it comes within `timeout`; `None` when the time is up or there are no more.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<(u64, Result<T::Output, TaskError>)> {
-        self.advance(Some(Instant::now() + timeout))
+        let until = Instant::now().checked_add(timeout);
+        self.advance(Some(until.unwrap_or_else(crate::handle::far)))
     }
 
     fn read_ahead(&mut self) {

@@ -31,7 +31,20 @@ impl Wait {
         match self {
             Wait::Block => wait_for(job, engine, None).map(|_| ()),
             Wait::Await => {
-                Done::new(job, engine).await;
+                let mut waited = false;
+                let mut done = pin!(Done::new(job, engine));
+                poll_fn(|cx| {
+                    let poll = done.as_mut().poll(cx);
+                    // On a pool that is always faster, endless input would hold the runtime for ever: it gives way once a job.
+                    if poll.is_ready() && !waited {
+                        waited = true;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    waited = true;
+                    poll
+                })
+                .await;
                 Ok(())
             }
         }
@@ -119,15 +132,23 @@ impl<E: ?Sized + Engine> Pool<E> {
         counted.await.map(|_| ())
     }
 
-    /// As [`shutdown`](Pool::shutdown), awaited: a thread of its own waits meanwhile, the only form that needs one.
+    /// As [`shutdown`](Pool::shutdown), awaited: a thread of its own waits meanwhile, the only form that needs one. It begins when it
+    /// is first polled, and goes on where its future is dropped. Within a task of the pool, which the end would have to wait for,
+    /// nothing is awaited: as with `shutdown` there.
+    #[doc(alias = "cancel_futures")]
     pub async fn shutdown_async(&self, how: Shutdown, deadline: Option<Duration>) -> ShutdownReport {
+        if crate::context::is_worker_of(&self.erased) {
+            return self.engine.shutdown(how, deadline);
+        }
         let ended = Arc::new(crate::wait::Completion::new());
         let report = Arc::new(parking_lot::Mutex::new(None));
         let shut = {
             let (engine, ended, report) = (Arc::clone(&self.erased), Arc::clone(&ended), Arc::clone(&report));
             move || {
-                *report.lock() = Some(engine.shutdown(how, deadline));
-                drop(engine);
+                crate::panics::report("the end of a pool", move || {
+                    *report.lock() = Some(engine.shutdown(how, deadline));
+                    drop(engine);
+                });
                 ended.complete();
             }
         };
