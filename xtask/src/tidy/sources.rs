@@ -153,6 +153,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "calls the C library's robust locks",
     ),
     (
+        "crates/par-process/tests/interrupt/program.rs",
+        "gives a signal its default action back",
+    ),
+    (
         "crates/par-process/tests/faults.rs",
         "a task writes into the sockets of its worker, to which it has no right",
     ),

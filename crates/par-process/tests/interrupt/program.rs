@@ -79,9 +79,16 @@ fn stuck() -> i32 {
     0
 }
 
+/// Gives the interrupt its default action back: who started the tests in the background of a shell may have it ignored.
+fn heed_interrupts() {
+    // SAFETY: the default action runs no code of this program.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+}
+
 role!("test-restored", restored);
 /// Lets go of interrupts again.
 fn restored() -> i32 {
+    heed_interrupts();
     let pool = ProcessPool::new(1).expect("starts");
     drop(on_interrupt(&pool, Shutdown::Drain).expect("nobody else does"));
     drop(on_interrupt(&pool, Shutdown::Drain).expect("nobody else does any more"));
@@ -93,6 +100,7 @@ fn restored() -> i32 {
 role!("test-plain", plain);
 /// Has a pool that works, and knows nothing of interrupts.
 pub(crate) fn plain() -> i32 {
+    heed_interrupts();
     let pool = ProcessPool::new(1).expect("starts");
     let task = pool.submit::<gated>((gate(), 1)).expect("open");
     println!("{}", report(task.wait()));
