@@ -1,11 +1,11 @@
 //! Running other programs: cargo with its output streamed and kept, and programs with a deadline.
 
-use crate::Error;
+use crate::{Error, family};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// The folder of the workspace.
@@ -68,26 +68,71 @@ pub(crate) fn run(mut command: Command) -> Result<(), Error> {
     }
 }
 
+/// How long a command may say nothing. The longest build takes a third of it; a test that hangs must not take the others with it.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
+
 /// Runs a command, shows each line of its standard output as it comes, and hands it to `line`. Standard error goes to the
-/// terminal. Returns whether the program succeeded.
+/// terminal. What it started is killed when it has said nothing for [`SILENCE`]: cargo then goes on with its next program. Returns
+/// whether the program succeeded, and nothing was killed.
 ///
 /// # Errors
 /// The program cannot be started or waited for.
-pub(crate) fn stream(mut command: Command, mut line: impl FnMut(&str)) -> Result<bool, Error> {
+pub(crate) fn stream(command: Command, line: impl FnMut(&str)) -> Result<bool, Error> {
+    stream_within(command, SILENCE, line)
+}
+
+fn stream_within(mut command: Command, silence: Duration, mut line: impl FnMut(&str)) -> Result<bool, Error> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{}: {error}", shown(&command)))?;
-    if let Some(stdout) = child.stdout.take() {
-        for bytes in BufReader::new(stdout).split(b'\n') {
-            let bytes = bytes?;
-            let text = String::from_utf8_lossy(&bytes);
-            // A closed pipe on our side is no reason to stop the program: its result still counts.
-            let _ = writeln!(std::io::stdout(), "{text}");
-            line(&text);
+    let lines = lines(child.stdout.take());
+    let mut hung = false;
+    loop {
+        match lines.recv_timeout(silence) {
+            Ok(text) => {
+                // A closed pipe on our side is no reason to stop the program: its result still counts.
+                let _ = writeln!(std::io::stdout(), "{text}");
+                line(&text);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                hung = true;
+                let started = family::descendants(child.id());
+                eprintln!(
+                    "{} said nothing for {} s; killed: {}",
+                    shown(&command),
+                    silence.as_secs_f64(),
+                    started.len().max(1)
+                );
+                family::kill(&started);
+                if started.is_empty() {
+                    // It has ended and left the pipe to somebody else, or is itself what hangs.
+                    let _ = child.kill();
+                    break;
+                }
+            }
         }
     }
-    Ok(child.wait()?.success())
+    Ok(child.wait()?.success() && !hung)
+}
+
+/// The lines of a pipe, read on a thread of its own.
+fn lines(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for bytes in pipe
+            .into_iter()
+            .flat_map(|pipe| BufReader::new(pipe).split(b'\n'))
+        {
+            // A broken pipe ends the output; nobody listens any more once something hung.
+            let Ok(bytes) = bytes else { return };
+            if sender.send(String::from_utf8_lossy(&bytes).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// What a program left behind.
@@ -201,6 +246,17 @@ mod tests {
         )
         .unwrap_err();
         assert!(error.to_string().contains("killed"));
+    }
+
+    #[test]
+    fn what_hangs_is_killed_and_the_rest_goes_on() {
+        let mut lines = Vec::new();
+        let script = "echo a; sleep 600; echo b";
+        let silence = Duration::from_millis(300);
+        assert!(!stream_within(shell(script), silence, |line| lines.push(line.to_owned())).unwrap());
+        assert_eq!(lines, ["a", "b"]);
+        // A program that is itself what hangs.
+        assert!(!stream_within(shell("exec sleep 600"), silence, |_| ()).unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod build;
 mod ci;
 mod command;
 mod doc;
+mod family;
 mod mpi;
 mod native;
 mod recipes;

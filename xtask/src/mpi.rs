@@ -2,12 +2,13 @@
 
 use crate::Error;
 use crate::command::{self, Observed};
+use crate::family;
 use crate::setup::needs::{MPI, in_path, is_root, version};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -208,8 +209,8 @@ fn read(pipe: Option<impl Read + Send + 'static>, from: From, sender: mpsc::Send
 /// they are found by their parents before the launcher is gone.
 fn end(child: &mut Child) {
     let launcher = child.id();
-    let ranks = descendants(launcher);
-    signal(launcher, Signal::TERM);
+    let ranks = family::descendants(launcher);
+    family::signal(launcher, Signal::TERM);
     let asked = Instant::now();
     while asked.elapsed() < GRACE && matches!(child.try_wait(), Ok(None)) {
         std::thread::sleep(Duration::from_millis(5));
@@ -217,55 +218,7 @@ fn end(child: &mut Child) {
     // It may have ended in between; then there is nothing to kill, and wait returns at once.
     let _ = child.kill();
     let _ = child.wait();
-    for (rank, started) in ranks {
-        // The number may belong to another process by now, but not with the same time of birth.
-        if birth(rank) == Some(started) {
-            signal(rank, Signal::KILL);
-        }
-    }
-}
-
-fn signal(process: u32, signal: Signal) {
-    if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
-        // A process that is gone needs no signal.
-        let _ = kill_process(process, signal);
-    }
-}
-
-/// All descendants of a process, with the times of their birth. None where the system has no /proc.
-fn descendants(process: u32) -> Vec<(u32, u64)> {
-    let all: Vec<_> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter_map(|id| {
-            let (parent, born) = parent_and_birth(id)?;
-            Some((id, parent, born))
-        })
-        .collect();
-    let mut found = Vec::new();
-    let mut parents = vec![process];
-    while let Some(parent) = parents.pop() {
-        for (id, _, born) in all.iter().filter(|(_, of, _)| *of == parent) {
-            found.push((*id, *born));
-            parents.push(*id);
-        }
-    }
-    found
-}
-
-fn birth(process: u32) -> Option<u64> {
-    parent_and_birth(process).map(|(_, born)| born)
-}
-
-/// From /proc/PID/stat (proc(5)): the 4th field and the 22nd, counted behind the name, which may hold anything.
-fn parent_and_birth(process: u32) -> Option<(u32, u64)> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
-    let parent = fields.next()?.parse().ok()?;
-    let born = fields.nth(17)?.parse().ok()?;
-    Some((parent, born))
+    family::kill(&ranks);
 }
 
 /// `[2] text`, of what OpenMPI writes as `[1,2]<stdout>:text`; other launchers write it so themselves.

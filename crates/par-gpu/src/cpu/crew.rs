@@ -130,6 +130,13 @@ mod tests {
     use std::sync::mpsc;
     use std::time::{Duration, Instant};
 
+    /// The tests that fill `EXPECTED`, or need a helper to come, take turns: it is one for the program.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    fn turn() -> MutexGuard<'static, ()> {
+        TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts the runs of each chunk.
     fn counted(count: usize, each: impl Fn(usize) + Sync) -> Vec<usize> {
         let runs: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
@@ -150,6 +157,7 @@ mod tests {
 
     #[test]
     fn a_call_ends_while_all_threads_of_rayon_are_busy() {
+        let _turn = turn();
         let threads = rayon::current_num_threads();
         let (started, has_started) = mpsc::channel();
         let gates: Vec<mpsc::Sender<()>> = (0..threads)
@@ -187,13 +195,16 @@ mod tests {
 
     #[test]
     fn a_caller_that_panics_waits_for_its_helper() {
+        let _turn = turn();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(2)
             .build()
             .expect("a pool");
         let [inside, leaving, gone, left, early] = [(); 5].map(|()| AtomicUsize::new(0));
-        let wait_for = |what: &AtomicUsize| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let wait_for = |what: &AtomicUsize, whose: &str| {
             while what.load(Ordering::Acquire) == 0 {
+                assert!(Instant::now() < deadline, "no {whose} came");
                 std::thread::yield_now();
             }
         };
@@ -201,12 +212,12 @@ mod tests {
             let caller = std::thread::current().id();
             let work = |index: usize| {
                 if std::thread::current().id() == caller {
-                    wait_for(&inside);
+                    wait_for(&inside, "helper");
                     leaving.store(1, Ordering::Release);
                     panic!("chunk {index}");
                 }
                 inside.store(1, Ordering::Release);
-                wait_for(&leaving);
+                wait_for(&leaving, "caller");
                 // A caller that does not wait is gone by then.
                 let until = Instant::now() + Duration::from_millis(300);
                 while gone.load(Ordering::Acquire) == 0 && Instant::now() < until {
@@ -217,7 +228,7 @@ mod tests {
             };
             let result = catch_unwind(AssertUnwindSafe(|| run(&Chunks::new(2, &work))));
             gone.store(1, Ordering::Release);
-            wait_for(&left);
+            wait_for(&left, "helper's end");
             result.is_err()
         });
         assert!(panicked, "the panic is the caller's");
