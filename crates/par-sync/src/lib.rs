@@ -133,10 +133,16 @@
 //! Locks, conditions, queues and channels are not here yet.
 #![deny(unsafe_code)]
 
+pub mod csp;
+mod locks;
 mod pool;
+mod queue;
 mod sync_seam;
+mod thread;
+mod watch;
 
 pub use par_core;
 // The whole trait layer: who depends on this crate alone needs no other.
 pub use par_core::*;
 pub use pool::{ThreadEngine, ThreadOptions, ThreadPool};
+pub use watch::{Deadlock, Kind};

@@ -5,6 +5,44 @@ mod real {
     pub(crate) use std::sync::atomic::{AtomicUsize, Ordering, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::{Thread, current, park};
+
+    use super::Until;
+
+    /// A lock for what is in this crate; never held while code of users runs, or nobody would know what it guards after a panic.
+    pub(crate) type Lock<T> = parking_lot::Mutex<T>;
+    pub(crate) type Locked<'a, T> = parking_lot::MutexGuard<'a, T>;
+
+    /// Wakes those who wait with a [`Lock`].
+    #[derive(Default)]
+    pub(crate) struct Signal(parking_lot::Condvar);
+
+    impl Signal {
+        pub(crate) const fn new() -> Self {
+            Signal(parking_lot::Condvar::new())
+        }
+
+        /// Waits for a notification; false when the time was over first.
+        pub(crate) fn wait<T>(&self, locked: &mut Locked<'_, T>, until: Until) -> bool {
+            match until {
+                Until::Now => false,
+                Until::At(until) => !self.0.wait_until(locked, until).timed_out(),
+                Until::Forever => {
+                    self.0.wait(locked);
+                    true
+                }
+            }
+        }
+
+        /// Whether somebody was woken.
+        pub(crate) fn notify_one(&self) -> bool {
+            self.0.notify_one()
+        }
+
+        /// How many were woken.
+        pub(crate) fn notify_all(&self) -> usize {
+            self.0.notify_all()
+        }
+    }
 }
 
 #[cfg(loom)]
@@ -12,12 +50,104 @@ mod real {
     pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering, fence};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use loom::thread::{Thread, current, park};
+
+    use super::Until;
+    use std::ops::{Deref, DerefMut};
+
+    /// The same under loom.
+    #[derive(Debug)]
+    pub(crate) struct Lock<T>(Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Lock(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> Locked<'_, T> {
+            Locked(Some(self.0.lock().expect("no panics")))
+        }
+    }
+
+    /// Empty only while it waits.
+    pub(crate) struct Locked<'a, T>(Option<MutexGuard<'a, T>>);
+
+    impl<T> Deref for Locked<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("not waiting")
+        }
+    }
+
+    impl<T> DerefMut for Locked<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("not waiting")
+        }
+    }
+
+    /// The same under loom. No time is ever over: what only that would mend is found as a deadlock.
+    #[derive(Debug)]
+    pub(crate) struct Signal(Condvar);
+
+    impl Signal {
+        pub(crate) fn new() -> Self {
+            Signal(Condvar::new())
+        }
+
+        pub(crate) fn wait<T>(&self, locked: &mut Locked<'_, T>, until: Until) -> bool {
+            if matches!(until, Until::Now) {
+                return false;
+            }
+            let guard = locked.0.take().expect("not waiting");
+            locked.0 = Some(self.0.wait(guard).expect("no panics"));
+            true
+        }
+
+        pub(crate) fn notify_one(&self) -> bool {
+            self.0.notify_one();
+            true
+        }
+
+        pub(crate) fn notify_all(&self) -> usize {
+            self.0.notify_all();
+            1
+        }
+    }
 }
 
-pub(crate) use real::{AtomicUsize, Condvar, Mutex, Ordering, Thread, current, fence, park};
+pub(crate) use real::{
+    AtomicUsize, Condvar, Lock, Locked, Mutex, Ordering, Signal, Thread, current, fence, park,
+};
 
 use real::MutexGuard;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// How long a call may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Not at all.
+    Now,
+    At(Instant),
+    Forever,
+}
+
+impl Until {
+    /// A time so far away that it cannot be told is none.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Instant::now()
+            .checked_add(timeout)
+            .map_or(Until::Forever, Until::At)
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Until::Now => true,
+            Until::At(until) => Instant::now() >= until,
+            Until::Forever => false,
+        }
+    }
+}
 
 /// Locks; what these locks guard is never left half changed by a panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,46 @@
+//! What is compiled where neither the detector nor the statistics are: nothing.
+
+use super::{Deadlock, Hold, Kind};
+use crate::sync_seam::Until;
+use std::marker::PhantomData;
+
+/// What an object that threads wait for tells about them.
+#[derive(Debug)]
+pub(crate) struct Watch;
+
+impl Watch {
+    /// The place of the caller is where the object was made.
+    #[inline(always)]
+    pub(crate) const fn new(_kind: Kind) -> Self {
+        Watch
+    }
+
+    /// Names it in reports.
+    #[inline(always)]
+    pub(crate) fn name(&self, _name: &str) {}
+
+    /// The calling thread is about to sleep until it gets what it wants of the object, or the time is over; the sleep ends when the
+    /// answer is dropped. Called only where it cannot have it at once.
+    ///
+    /// # Errors
+    /// For a lock or a join: all that it waits for waits for this thread.
+    #[inline(always)]
+    pub(crate) fn wait(&self, _how: Hold, _until: Until) -> Result<Waiting<'_>, Deadlock> {
+        Ok(Waiting(PhantomData))
+    }
+
+    /// The calling thread has the lock now.
+    #[inline(always)]
+    pub(crate) fn acquired(&self, _how: Hold) {}
+
+    /// The calling thread has given the lock back.
+    #[inline(always)]
+    pub(crate) fn released(&self, _how: Hold) {}
+
+    /// The calling thread did what may wake those who wait for something without an owner: put, get, set, notify, gave a permit back.
+    #[inline(always)]
+    pub(crate) fn used(&self) {}
+}
+
+/// A thread sleeps.
+pub(crate) struct Waiting<'a>(PhantomData<&'a ()>);
