@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -56,6 +57,8 @@ pub enum Token {
 /// that a change of tasks, which happens all the time, goes through registers.
 struct Frame {
     job: Cell<Option<Arc<Job>>>,
+    /// Whether the job is lent: a copy of somebody's reference that is not counted, and must not be dropped.
+    lent: Cell<bool>,
     flag: Cell<Option<Arc<CancelFlag>>>,
     /// Where the task's log lines go if it runs from bytes: they travel back with its reply.
     lines: Cell<Option<Arc<Lines>>>,
@@ -63,9 +66,10 @@ struct Frame {
 
 /// Looks into a cell; `look` asks for nothing of the frame.
 fn peek<T: ?Sized, R>(cell: &Cell<Option<Arc<T>>>, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
-    let held = cell.take();
+    // It may be lent: should `look` panic, it is not dropped.
+    let held = ManuallyDrop::new(cell.take());
     let seen = held.as_ref().map(look);
-    cell.set(held);
+    cell.set(ManuallyDrop::into_inner(held));
     seen
 }
 
@@ -78,7 +82,7 @@ struct Worker {
 thread_local! {
     static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
     static FRAME: Frame = const {
-        Frame { job: Cell::new(None), flag: Cell::new(None), lines: Cell::new(None) }
+        Frame { job: Cell::new(None), lent: Cell::new(false), flag: Cell::new(None), lines: Cell::new(None) }
     };
     static NO_BLOCKING: Cell<bool> = const { Cell::new(false) };
 }
@@ -145,11 +149,17 @@ pub fn push_token(token: Token) -> TokenGuard {
         Token::Job(job) => (Some(job), None),
         Token::Flag(flag) => (None, Some(flag)),
     };
-    FRAME.with(|frame| TokenGuard {
-        job: frame.job.replace(job),
-        flag: frame.flag.replace(flag),
-        lines: frame.lines.take(),
-        _here: PhantomData,
+    FRAME.with(|frame| {
+        if frame.lent.replace(false) {
+            // The guard may outlive the loan, and then brings back what it has.
+            std::mem::forget(peek(&frame.job, Arc::clone));
+        }
+        TokenGuard {
+            job: frame.job.replace(job),
+            flag: frame.flag.replace(flag),
+            lines: frame.lines.take(),
+            _here: PhantomData,
+        }
     })
 }
 
@@ -160,8 +170,62 @@ impl Drop for TokenGuard {
             let lines = frame.lines.replace(self.lines.take());
             let flag = frame.flag.replace(self.flag.take());
             let job = frame.job.replace(self.job.take());
+            // A guard dropped out of turn, within a loan.
+            if frame.lent.replace(false) {
+                std::mem::forget(job);
+                return drop((lines, flag));
+            }
             // Dropped when all is as it was: the last owner of a job drops the user's values.
             drop((lines, flag, job));
+        });
+    }
+}
+
+/// A job lent to this thread's frame until it is dropped.
+pub(crate) struct Loan {
+    job: Option<Arc<Job>>,
+    lent: bool,
+    flag: Option<Arc<CancelFlag>>,
+    lines: Option<Arc<Lines>>,
+    _here: PhantomData<Rc<()>>,
+}
+
+/// As [`push_token`] of a job, for a caller who keeps the job: no reference is counted, which each poll of a task would pay for.
+///
+/// # Safety
+/// The caller keeps the job until after the loan, drops the loan in the function that took it, and has none of its own taken
+/// meanwhile that outlives it.
+#[must_use]
+#[inline]
+#[allow(unsafe_code, reason = "an uncounted reference")]
+pub(crate) unsafe fn lend_job(job: &Arc<Job>) -> Loan {
+    FRAME.with(|frame| {
+        // SAFETY: the copy is taken back and forgotten before the job can go, by the promise above; what clones it counts.
+        let copy = unsafe { std::ptr::read(job) };
+        Loan {
+            lent: frame.lent.replace(true),
+            job: frame.job.replace(Some(copy)),
+            flag: frame.flag.take(),
+            lines: frame.lines.take(),
+            _here: PhantomData,
+        }
+    })
+}
+
+impl Drop for Loan {
+    #[inline]
+    fn drop(&mut self) {
+        FRAME.with(|frame| {
+            let lines = frame.lines.replace(self.lines.take());
+            let flag = frame.flag.replace(self.flag.take());
+            let job = frame.job.replace(self.job.take());
+            if frame.lent.replace(self.lent) {
+                std::mem::forget(job);
+                drop((lines, flag));
+            } else {
+                // A guard that was dropped out of turn has put another there.
+                drop((lines, flag, job));
+            }
         });
     }
 }
@@ -375,4 +439,72 @@ pub(crate) fn is_worker_of(engine: &Arc<dyn Engine>) -> bool {
             .as_ref()
             .is_some_and(|worker| std::ptr::addr_eq(worker.engine.as_ptr(), Arc::as_ptr(engine)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SerialPool;
+
+    /// The job of a task that runs now, as the frame has it.
+    fn here() -> Option<Arc<Job>> {
+        FRAME.with(|frame| peek(&frame.job, Arc::clone))
+    }
+
+    /// Any job, from a task that is submitted and ended.
+    fn job() -> Arc<Job> {
+        let pool = SerialPool::new(1).expect("starts");
+        pool.submit_fn((), |()| ()).expect("open").plain()
+    }
+
+    #[test]
+    fn a_loan_counts_nothing_and_gives_back_what_was_there() {
+        let (one, two) = (job(), job());
+        let counts = || (Arc::strong_count(&one), Arc::strong_count(&two));
+        let before = counts();
+        let outer = push_token(Token::Job(Arc::clone(&one)));
+        {
+            // SAFETY: `two` outlives the block.
+            #[allow(unsafe_code, reason = "what is tested")]
+            let _loan = unsafe { lend_job(&two) };
+            assert!(here().is_some_and(|job| Arc::ptr_eq(&job, &two)));
+            assert_eq!(counts(), (before.0 + 1, before.1));
+            // A loan within a loan.
+            {
+                // SAFETY: `one` outlives the block.
+                #[allow(unsafe_code, reason = "what is tested")]
+                let _inner = unsafe { lend_job(&one) };
+                assert!(here().is_some_and(|job| Arc::ptr_eq(&job, &one)));
+            }
+            // A token in its turn.
+            drop(push_token(Token::Flag(Arc::default())));
+            assert!(here().is_some_and(|job| Arc::ptr_eq(&job, &two)));
+        }
+        assert!(here().is_some_and(|job| Arc::ptr_eq(&job, &one)));
+        drop(outer);
+        assert!(here().is_none());
+        assert_eq!(counts(), before);
+    }
+
+    #[test]
+    fn guards_dropped_out_of_turn_free_nothing_twice() {
+        let (one, two) = (job(), job());
+        let before = (Arc::strong_count(&one), Arc::strong_count(&two));
+        let late = {
+            // SAFETY: `one` outlives the block.
+            #[allow(unsafe_code, reason = "what is tested")]
+            let _loan = unsafe { lend_job(&one) };
+            push_token(Token::Job(Arc::clone(&two)))
+        };
+        {
+            // SAFETY: `two` outlives the block.
+            #[allow(unsafe_code, reason = "what is tested")]
+            let _loan = unsafe { lend_job(&two) };
+            // It brings back the job of the first loan, of which it has a reference that counts.
+            drop(late);
+            assert!(here().is_some_and(|job| Arc::ptr_eq(&job, &one)));
+        }
+        drop(FRAME.with(|frame| frame.job.take()));
+        assert_eq!((Arc::strong_count(&one), Arc::strong_count(&two)), before);
+    }
 }

@@ -188,7 +188,11 @@ impl<T: Data> Kernel for Identity<T> {
     }
 }
 
-/// Appends items to a request. The user's own code for that may panic, which is the failure of the item.
-pub(crate) fn encode_item<T: Data>(item: &T, out: &mut Vec<u8>) -> Result<(), TaskError> {
-    panics::catch(|| wire::encode(item, out))?.map_err(|e| TaskError::Codec(format!("input: {e}")))
+/// Appends items to a request. The user's own code for that may panic, which is the failure of the claim.
+pub(crate) fn encode_items<'a, T: Data>(
+    mut items: impl Iterator<Item = &'a T>,
+    out: &mut Vec<u8>,
+) -> Result<(), TaskError> {
+    panics::catch(|| items.try_for_each(|item| wire::encode(item, out)))?
+        .map_err(|e| TaskError::Codec(format!("input: {e}")))
 }

@@ -168,39 +168,36 @@ pub(crate) fn run_items<T: Task>(run: &mut Run<'_>) {
 /// The loop of a worker over items: an outcome each, until the first failure or, where all are wanted, to the end.
 pub(crate) fn run_each<I: Data, O: Data>(run: &mut Run<'_>, call: impl Fn(I) -> Result<O, TaskError>) {
     run.reply.push(ITEMS);
-    let mut input = run.input;
-    for _ in 0..run.part.items {
-        let outcome = if context::cancelled() {
-            Err(TaskError::Cancelled)
-        } else {
-            match wire::decode::<I>(&mut input) {
-                Ok(item) => panics::catch(|| call(item)).and_then(|outcome| outcome),
-                Err(error) => {
-                    // What follows cannot be told apart any more.
-                    put_failure(run.reply, &TaskError::Codec(format!("input: {error}")));
-                    return;
+    let (mut input, mut left) = (run.input, run.part.items);
+    while left > 0 {
+        // Where the reply of the item begins, and whether its input is not read yet.
+        let (mut start, mut reading) = (run.reply.len(), false);
+        // One net for all items that do not fail: a tiny one costs little more than its bytes.
+        let outcome = panics::catch(|| {
+            while left > 0 {
+                left -= 1;
+                start = run.reply.len();
+                if context::cancelled() {
+                    return Err(TaskError::Cancelled);
                 }
-            }
-        };
-        let start = run.reply.len();
-        let failed = match outcome {
-            Ok(value) => {
+                reading = true;
+                let item = wire::decode::<I>(&mut input)
+                    .map_err(|error| TaskError::Codec(format!("input: {error}")))?;
+                reading = false;
+                let value = call(item)?;
                 run.reply.push(OK);
-                match wire::encode(&value, run.reply) {
-                    Ok(()) => false,
-                    Err(error) => {
-                        run.reply.truncate(start);
-                        put_failure(run.reply, &TaskError::Codec(format!("output: {error}")));
-                        true
-                    }
-                }
+                wire::encode(&value, run.reply)
+                    .map_err(|error| TaskError::Codec(format!("output: {error}")))?;
             }
-            Err(error) => {
-                put_failure(run.reply, &error);
-                true
-            }
+            Ok(())
+        });
+        let Err(error) = outcome.and_then(|outcome| outcome) else {
+            return;
         };
-        if failed && !run.all_outcomes {
+        run.reply.truncate(start);
+        put_failure(run.reply, &error);
+        // Where an input was not readable, what follows cannot be told apart any more.
+        if reading || !run.all_outcomes {
             return;
         }
     }
@@ -212,19 +209,22 @@ pub(crate) fn put_failure(reply: &mut Vec<u8>, error: &TaskError) {
     let _ = wire::encode(error, reply);
 }
 
-/// Reads the outcomes of a reply, in order; `None` once there are no more.
+/// Reads the next outcome of a reply; `None` once there are no more.
 pub(crate) fn next_outcome<O: Data>(reply: &mut &[u8]) -> Option<Result<O, TaskError>> {
+    panics::catch(|| read_outcome(reply)).unwrap_or_else(|panic| {
+        // Where the next outcome begins is not known.
+        *reply = &[];
+        Some(Err(panic))
+    })
+}
+
+/// As [`next_outcome`], for one who catches the panics of the user's own code.
+#[inline]
+pub(crate) fn read_outcome<O: Data>(reply: &mut &[u8]) -> Option<Result<O, TaskError>> {
     let (&tag, rest) = reply.split_first()?;
     *reply = rest;
     Some(match tag {
-        OK => match panics::catch(|| wire::decode(reply)) {
-            Ok(decoded) => decoded.map_err(|e| TaskError::Codec(format!("output: {e}"))),
-            // Code of users again. Where the next outcome begins is not known.
-            Err(panic) => {
-                *reply = &[];
-                Err(panic)
-            }
-        },
+        OK => wire::decode(reply).map_err(|e| TaskError::Codec(format!("output: {e}"))),
         FAILED => Err(decode_error(reply)),
         other => Err(TaskError::Codec(format!("reply: unknown outcome {other}"))),
     })

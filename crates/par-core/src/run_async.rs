@@ -215,17 +215,23 @@ impl RunAsync {
             return Step::Done;
         }
         let _blocking = context::forbid_blocking();
-        let _token = context::push_token(Token::Job(Arc::clone(self.claim.job())));
-        let job = self.claim.job();
-        if !self.begun {
-            self.begun = true;
-            if job.observers().any() {
-                self.started = Some(Instant::now());
-                job.observers()
-                    .begin(job, &(part..part + 1), context::worker_index());
+        let polled = {
+            // SAFETY: the claim keeps the job, and stays as it is in this block.
+            #[allow(unsafe_code, reason = "the claim keeps what it lends")]
+            let _loan = unsafe { context::lend_job(self.claim.job()) };
+            let job = self.claim.job();
+            if !self.begun {
+                self.begun = true;
+                if job.observers().any() {
+                    self.started = Some(Instant::now());
+                    job.observers()
+                        .begin(job, &(part..part + 1), context::worker_index());
+                }
             }
-        }
-        if job.body.poll_part(part, &mut self.running, cx).is_ready() {
+            job.body.poll_part(part, &mut self.running, cx)
+        };
+        let job = self.claim.job();
+        if polled.is_ready() {
             self.tally.ran += 1;
             if let Some(started) = self.started.take() {
                 let worker = context::worker_index();
@@ -240,6 +246,7 @@ impl RunAsync {
         }
         job.core.sleepers.register(&mut self.seat, cx.waker());
         if self.unwanted() {
+            let _token = context::push_token(Token::Job(Arc::clone(self.claim.job())));
             self.abandon(self.early_end());
             return if self.claim.first().is_some() {
                 Step::Ended

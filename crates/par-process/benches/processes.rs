@@ -3,6 +3,7 @@
 //! Prints medians and ratios. Rounds of all candidates alternate, so that whatever else the machine does meets them alike.
 
 use par_process::{ChunkPlan, Plan, ProcessPool, role};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -139,18 +140,28 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn main() {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let pool = ProcessPool::new(workers).expect("starts");
-    let one = ProcessPool::new(1).expect("starts");
-    println!("{workers} cores; seconds are medians");
+/// Keeps this thread, and the processes that it starts from now on, on a core.
+fn stay_on(core: usize) {
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(None, &only).expect("a core of this thread's");
+}
 
+/// A task there and its output back, beside 64 bytes there and back, here and there on the given cores.
+fn round_trips(place: &str, cores: Option<[usize; 2]>) {
+    if let Some([_, there]) = cores {
+        stay_on(there);
+    }
+    let one = ProcessPool::new(1).expect("starts");
     let (mut near, theirs) = UnixStream::pair().expect("sockets");
     let mut echo = role::command("bench-echo")
         .expect("registered")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .expect("starts");
+    if let Some([here, _]) = cores {
+        stay_on(here);
+    }
     let (mut trips, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..15 {
         floor.push(timed(|| {
@@ -175,11 +186,28 @@ fn main() {
     let micros = |seconds: f64| seconds / f64::from(TRIPS) * 1e6;
     let (trip, floor) = (median(trips), median(floor));
     println!(
-        "one round trip: {:.2} us, bare socket {:.2} us, ratio {:.2}",
+        "one round trip {place}: {:.2} us, bare socket {:.2} us, ratio {:.2}",
         micros(trip),
         micros(floor),
         trip / floor
     );
+}
+
+fn main() {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let pool = ProcessPool::new(workers).expect("starts");
+    println!("{workers} cores; seconds are medians");
+    let all = sched_getaffinity(None).expect("this thread's cores");
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core)).collect();
+    // Where the two sides of a conversation run decides what a word costs; what the system chooses is not the same for both.
+    let (first, last) = (cores[0], cores[cores.len() - 1]);
+    round_trips("where the system likes", None);
+    round_trips("on one core", Some([first, first]));
+    if first != last {
+        round_trips("on two cores", Some([first, last]));
+    }
+    sched_setaffinity(None, &all).expect("cores that were allowed before");
+    let one = ProcessPool::new(1).expect("starts");
 
     let mut python = Python::start(workers);
     if python.is_none() {

@@ -27,6 +27,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "takes claimed inputs out of their slots",
     ),
     (
+        "crates/par-core/src/context.rs",
+        "lends a thread's frame the job that is polled, uncounted",
+    ),
+    (
         "crates/par-core/src/engine.rs",
         "engines that may run borrowing closures promise to join them",
     ),
@@ -42,6 +46,10 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "crates/par-core/src/pool/borrowed.rs",
         "runs closures that borrow, and joins them before the borrow ends",
+    ),
+    (
+        "crates/par-core/src/run_async.rs",
+        "keeps the job whose poll it lends to the thread's frame",
     ),
     (
         "crates/par-core/src/slots.rs",

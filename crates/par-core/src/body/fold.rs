@@ -8,7 +8,7 @@ use crate::entry::{self, HasRun};
 use crate::error::TaskError;
 use crate::fold::{Counter, Node, slice_nodes, try_aligned_nodes};
 use crate::job::Body;
-use crate::kernel::{Kernel, encode_item};
+use crate::kernel::{Kernel, encode_items};
 use crate::panics;
 use crate::reduction::Reduction;
 use crate::remote::{self, Call, Code, Part, Run, RunFn};
@@ -312,10 +312,9 @@ impl<K: Kernel, R: Reduction<K::Out>> Body for FoldBody<K, R> {
     }
 
     fn encode(&self, range: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
-        for part in range.clone() {
-            // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
-            encode_item(unsafe { self.inputs.peek(part) }, out)?;
-        }
+        // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
+        let inputs = range.clone().map(|part| unsafe { self.inputs.peek(part) });
+        encode_items(inputs, out)?;
         Ok(Part {
             first: self.first + range.start as u64,
             items: range.len() as u64,

@@ -3,7 +3,7 @@
 use super::{Failures, Outcome};
 use crate::error::{MapError, TaskError};
 use crate::job::Body;
-use crate::kernel::{Kernel, encode_item};
+use crate::kernel::{Kernel, encode_items};
 use crate::panics;
 use crate::remote::{self, Call, Part};
 use crate::run_async::{Running, poll_kernel};
@@ -123,10 +123,9 @@ impl<K: Kernel> Body for MapBody<K> {
     }
 
     fn encode(&self, range: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
-        for part in range.clone() {
-            // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
-            encode_item(unsafe { self.inputs.peek(part) }, out)?;
-        }
+        // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
+        let inputs = range.clone().map(|part| unsafe { self.inputs.peek(part) });
+        encode_items(inputs, out)?;
         Ok(Part {
             first: self.index(range.start),
             items: range.len() as u64,
@@ -140,17 +139,25 @@ impl<K: Kernel> Body for MapBody<K> {
         };
         // SAFETY: our claim ends here and its inputs were never taken.
         unsafe { self.inputs.clear(range.clone()) };
-        for part in range.clone() {
-            match remote::next_outcome(&mut rest).unwrap_or(Err(TaskError::Cancelled)) {
+        // The part that is read.
+        let at = Cell::new(range.start);
+        // The user's own code for that may panic. One net for all: an item costs little more than its bytes.
+        let read = panics::catch(|| {
+            for part in range.clone() {
+                at.set(part);
+                let output = remote::read_outcome(&mut rest).unwrap_or(Err(TaskError::Cancelled))?;
                 // SAFETY: our claim holds the range; each output is written once.
-                Ok(output) => unsafe { self.outputs.put(part, output) },
-                Err(error) => {
-                    self.wrote(range.start..part);
-                    return self.failures.record(self.index(part), error);
-                }
+                unsafe { self.outputs.put(part, output) };
+            }
+            Ok(())
+        });
+        match read.and_then(|outcome| outcome) {
+            Ok(()) => self.wrote(range),
+            Err(error) => {
+                self.wrote(range.start..at.get());
+                self.failures.record(self.index(at.get()), error);
             }
         }
-        self.wrote(range);
     }
 
     fn fail(&self, range: Range<usize>, error: TaskError) {

@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::error::TaskError;
 use crate::job::{Body, Job};
-use crate::kernel::{Kernel, encode_item};
+use crate::kernel::{Kernel, encode_items};
 use crate::panics;
 use crate::remote::{self, Call, Part};
 use crate::run_async::{Running, abandon_by};
@@ -152,7 +152,7 @@ where
     fn encode(&self, _: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
         // SAFETY: whoever encodes the part holds the claim, and does nothing else with it meanwhile.
         match unsafe { self.stage.peek() } {
-            Stage::Input(Some(input)) => encode_item(input, out)?,
+            Stage::Input(Some(input)) => encode_items(std::iter::once(input), out)?,
             _ => return Err(TaskError::Codec("input: it is gone".to_owned())),
         }
         Ok(Part { first: 0, items: 1 })

@@ -3,7 +3,7 @@
 use super::Failures;
 use crate::error::TaskError;
 use crate::job::Body;
-use crate::kernel::{Kernel, encode_item};
+use crate::kernel::{Kernel, encode_items};
 use crate::panics;
 use crate::remote::{self, Call, Part};
 use crate::run_async::{Running, poll_kernel};
@@ -128,10 +128,9 @@ impl<K: Kernel> Body for StreamBody<K> {
     }
 
     fn encode(&self, range: Range<usize>, out: &mut Vec<u8>) -> Result<Part, TaskError> {
-        for part in range.clone() {
-            // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
-            encode_item(unsafe { self.inputs.peek(part) }, out)?;
-        }
+        // SAFETY: the claim is out to a worker elsewhere, so its inputs stay in their slots until it ends.
+        let inputs = range.clone().map(|part| unsafe { self.inputs.peek(part) });
+        encode_items(inputs, out)?;
         Ok(Part {
             first: self.first + range.start as u64,
             items: range.len() as u64,
@@ -148,9 +147,9 @@ impl<K: Kernel> Body for StreamBody<K> {
         let mut cut = TaskError::Cancelled;
         let batch = range.map(|part| {
             let outcome = remote::next_outcome(&mut rest).unwrap_or_else(|| Err(cut.clone()));
-            if let Err(TaskError::Codec(_)) = &outcome {
+            if let Err(error) = &outcome {
                 // An input that the worker could not read ends its reply: the rest shares that fate.
-                cut = outcome.as_ref().err().cloned().unwrap_or(TaskError::Cancelled);
+                cut.clone_from(error);
             }
             (self.first + part as u64, outcome)
         });

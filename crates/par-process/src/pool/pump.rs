@@ -29,6 +29,8 @@ const AWAY: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_millis(1);
 /// Reads from one worker before the others have their turn.
 const READS: usize = 16;
+/// Less than a read takes at once, in bytes.
+const FEW: usize = 32 << 10;
 
 /// Who reads.
 pub(super) struct Pump {
@@ -302,7 +304,8 @@ impl Hub {
     fn read(&self, reader: &mut Reader, ended: bool) {
         let (index, life) = (reader.seat, reader.life);
         for _ in 0..READS {
-            match reader.decoder.read_from(&mut &*reader.socket) {
+            let got = reader.decoder.read_from(&mut &*reader.socket);
+            match got {
                 Ok(0) => return self.worker_gone(index, life, super::supervisor::ENDED),
                 Ok(_) => {}
                 // What it has forked may hold the other end open.
@@ -323,6 +326,10 @@ impl Hub {
                 if let Err(error) = heard {
                     return self.worker_gone(index, life, &format!("what it said is not readable: {error}"));
                 }
+            }
+            // There was no more, and a turn that looks again is cheaper than asking.
+            if got.is_ok_and(|got| got < FEW) && !ended {
+                return;
             }
         }
     }
