@@ -7,7 +7,8 @@
 //!
 //! Run: `cargo run --release --package par-sync --example r1_mapping`
 
-use par_sync::{ChunkPlan, Event, Mapping, Observer, Plan, ThreadPool};
+use par_sync::par_core::Event;
+use par_sync::{ChunkPlan, Mapping, Observer, Plan, ThreadPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

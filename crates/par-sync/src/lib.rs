@@ -141,6 +141,15 @@ mod sync_seam;
 mod thread;
 mod watch;
 
+pub use locks::{
+    Barrier, BarrierError, BoundedSemaphore, Event, LockError, NotOwner, OverRelease, Permit, RawMutex,
+    RawReentrantMutex, Semaphore,
+};
+#[cfg(not(loom))]
+pub use locks::{
+    Condvar, Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard,
+    RwLockWriteGuard,
+};
 pub use par_core;
 // The whole trait layer: who depends on this crate alone needs no other.
 pub use par_core::*;

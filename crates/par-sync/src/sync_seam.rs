@@ -2,9 +2,9 @@
 
 #[cfg(not(loom))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-    pub(crate) use std::thread::{Thread, current, park};
+    pub(crate) use std::thread::{Thread, ThreadId, current, park};
 
     use super::Until;
 
@@ -13,7 +13,7 @@ mod real {
     pub(crate) type Locked<'a, T> = parking_lot::MutexGuard<'a, T>;
 
     /// Wakes those who wait with a [`Lock`].
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     pub(crate) struct Signal(parking_lot::Condvar);
 
     impl Signal {
@@ -47,9 +47,9 @@ mod real {
 
 #[cfg(loom)]
 mod real {
-    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
-    pub(crate) use loom::thread::{Thread, current, park};
+    pub(crate) use loom::thread::{Thread, ThreadId, current, park};
 
     use super::Until;
     use std::ops::{Deref, DerefMut};
@@ -116,12 +116,27 @@ mod real {
 }
 
 pub(crate) use real::{
-    AtomicUsize, Condvar, Lock, Locked, Mutex, Ordering, Signal, Thread, current, fence, park,
+    AtomicBool, AtomicUsize, Condvar, Lock, Locked, Mutex, Ordering, Signal, Thread, ThreadId, current,
+    fence, park,
 };
 
 use real::MutexGuard;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
+
+/// A constructor that is const, but for loom, whose locks and atomics are not.
+macro_rules! const_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),*) -> Self $body:block) => {
+        #[cfg(not(loom))]
+        $(#[$meta])*
+        $vis const fn $name($($arg: $type),*) -> Self $body
+
+        #[cfg(loom)]
+        $(#[$meta])*
+        $vis fn $name($($arg: $type),*) -> Self $body
+    };
+}
+pub(crate) use const_fn;
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,14 +153,6 @@ impl Until {
         Instant::now()
             .checked_add(timeout)
             .map_or(Until::Forever, Until::At)
-    }
-
-    pub(crate) fn is_over(self) -> bool {
-        match self {
-            Until::Now => true,
-            Until::At(until) => Instant::now() >= until,
-            Until::Forever => false,
-        }
     }
 }
 

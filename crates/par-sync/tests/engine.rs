@@ -1,8 +1,7 @@
 //! What only the thread engine has to show beyond the laws: nesting, joins, substitutes, resizing, mappings, shutdown.
 
-use par_sync::{
-    ChunkPlan, Event, Mapping, Observer, Plan, Shutdown, Sum, TaskError, ThreadOptions, ThreadPool,
-};
+use par_sync::par_core::Event;
+use par_sync::{ChunkPlan, Mapping, Observer, Plan, Shutdown, Sum, TaskError, ThreadOptions, ThreadPool};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};

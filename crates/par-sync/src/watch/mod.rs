@@ -6,7 +6,7 @@ mod deadlock;
 mod off;
 
 pub use deadlock::Deadlock;
-pub(crate) use off::{Waiting, Watch};
+pub(crate) use off::{Link, Watch};
 
 /// What a watched object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,9 @@ use std::marker::PhantomData;
 pub(crate) struct Watch;
 
 impl Watch {
+    /// Whether anything is watched in this build.
+    pub(crate) const ON: bool = false;
+
     /// The place of the caller is where the object was made.
     #[inline(always)]
     pub(crate) const fn new(_kind: Kind) -> Self {
@@ -33,14 +36,37 @@ impl Watch {
     #[inline(always)]
     pub(crate) fn acquired(&self, _how: Hold) {}
 
-    /// The calling thread has given the lock back.
+    /// What a guard keeps of it: no word where nothing is watched.
     #[inline(always)]
-    pub(crate) fn released(&self, _how: Hold) {}
+    pub(crate) fn link(&self) -> Link<'_> {
+        Link(PhantomData)
+    }
 
     /// The calling thread did what may wake those who wait for something without an owner: put, get, set, notify, gave a permit back.
     #[inline(always)]
     pub(crate) fn used(&self) {}
 }
 
-/// A thread sleeps.
+/// A thread sleeps, until this is dropped.
 pub(crate) struct Waiting<'a>(PhantomData<&'a ()>);
+
+impl Waiting<'_> {
+    /// The sleep is over.
+    #[inline(always)]
+    pub(crate) fn over(self) {}
+}
+
+/// The watch of a lock, as its guard has it.
+#[derive(Clone, Copy)]
+pub(crate) struct Link<'a>(PhantomData<&'a ()>);
+
+#[cfg_attr(loom, allow(dead_code, reason = "loom has no guards of parking_lot"))]
+impl Link<'_> {
+    /// The calling thread has the lock again, after it had given it back for a sleep.
+    #[inline(always)]
+    pub(crate) fn acquired(self, _how: Hold) {}
+
+    /// The calling thread gives the lock back.
+    #[inline(always)]
+    pub(crate) fn released(self, _how: Hold) {}
+}

@@ -1,0 +1,188 @@
+//! [`Event`]: a flag that threads wait for.
+//!
+//! 1. `up` is the flag; it changes under the lock of `sets`, the number of times that it was raised.
+//! 2. Who waits looks at the flag, and once more under the lock. It goes on when the number has changed: then the flag was raised,
+//!    also if it is down again by now.
+
+use super::LockError;
+use crate::sync_seam::{AtomicBool, Lock, Ordering, Signal, Until, const_fn};
+use crate::watch::{Hold, Kind, Watch};
+use std::fmt;
+use std::time::Duration;
+
+/// A flag that is up or down; threads wait until it is up.
+///
+/// ```
+/// use par_sync::Event;
+///
+/// static READY: Event = Event::new();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| READY.set());
+///     READY.wait();
+/// });
+/// assert!(READY.is_set());
+/// ```
+pub struct Event {
+    watch: Watch,
+    up: AtomicBool,
+    sets: Lock<u64>,
+    signal: Signal,
+}
+
+impl Event {
+    const_fn! {
+        /// An event whose flag is down.
+        #[track_caller]
+        pub fn new() -> Self {
+            Event {
+                watch: Watch::new(Kind::Event),
+                up: AtomicBool::new(false),
+                sets: Lock::new(0),
+                signal: Signal::new(),
+            }
+        }
+    }
+
+    /// As [`new`](Self::new), with a name for reports.
+    #[track_caller]
+    pub fn named(name: &str) -> Self {
+        let event = Event::new();
+        event.watch.name(name);
+        event
+    }
+
+    /// Whether the flag is up.
+    #[doc(alias = "isSet")]
+    pub fn is_set(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    /// Raises the flag, and wakes all who wait for it.
+    pub fn set(&self) {
+        self.watch.used();
+        let mut sets = self.sets.lock();
+        if !self.is_set() {
+            *sets += 1;
+            self.up.store(true, Ordering::Release);
+            drop(sets);
+            self.signal.notify_all();
+        }
+    }
+
+    /// Takes the flag down. Those who waited when it was up go on nevertheless.
+    pub fn clear(&self) {
+        let _sets = self.sets.lock();
+        self.up.store(false, Ordering::Release);
+    }
+
+    #[track_caller]
+    fn wait_until(&self, until: Until) -> Result<bool, LockError> {
+        if self.is_set() {
+            return Ok(true);
+        }
+        if until == Until::Now {
+            return Ok(false);
+        }
+        // Without the lock: what the watch has to say goes to code of users.
+        let _waiting = self.watch.wait(Hold::Shared, until)?;
+        let mut sets = self.sets.lock();
+        let before = *sets;
+        if self.is_set() {
+            return Ok(true);
+        }
+        while *sets == before {
+            if !self.signal.wait(&mut sets, until) {
+                return Ok(*sets != before);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the flag is up.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that nobody can raise it.
+    #[track_caller]
+    pub fn wait(&self) {
+        if let Err(error) = self.wait_until(Until::Forever) {
+            super::never(&error);
+        }
+    }
+
+    /// As [`wait`](Self::wait), at most for `timeout`; whether the flag was up.
+    ///
+    /// # Errors
+    /// [`LockError::Deadlock`] where the detector finds one.
+    #[track_caller]
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool, LockError> {
+        self.wait_until(if timeout.is_zero() {
+            Until::Now
+        } else {
+            Until::after(timeout)
+        })
+    }
+}
+
+impl Default for Event {
+    #[track_caller]
+    fn default() -> Self {
+        Event::new()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("is_set", &self.is_set())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    #[test]
+    fn a_flag_raised_and_taken_down_wakes_who_waited() {
+        loom::model(|| {
+            let event = Arc::new(Event::new());
+            let waiter = {
+                let event = Arc::clone(&event);
+                thread::spawn(move || event.wait())
+            };
+            event.set();
+            event.clear();
+            // Who came after that needs another.
+            event.set();
+            waiter.join().expect("it goes on");
+        });
+    }
+
+    #[test]
+    fn what_was_written_before_is_seen_by_all_who_waited() {
+        loom::model(|| {
+            let event = Arc::new(Event::new());
+            let value = Arc::new(loom::cell::UnsafeCell::new(0));
+            let waiters: Vec<_> = (0..2)
+                .map(|_| {
+                    let (event, value) = (Arc::clone(&event), Arc::clone(&value));
+                    thread::spawn(move || {
+                        event.wait();
+                        // SAFETY: it was written before the flag was raised, and never after.
+                        #[allow(unsafe_code, reason = "what is tested")]
+                        value.with(|value| unsafe { *value })
+                    })
+                })
+                .collect();
+            // SAFETY: nobody reads before the flag is raised.
+            #[allow(unsafe_code, reason = "what is tested")]
+            value.with_mut(|value| unsafe { *value = 7 });
+            event.set();
+            for waiter in waiters {
+                assert_eq!(waiter.join().expect("it goes on"), 7);
+            }
+        });
+    }
+}
