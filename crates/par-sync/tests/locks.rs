@@ -211,7 +211,9 @@ fn who_gives_up_is_skipped() {
     let semaphore = Semaphore::new(0);
     thread::scope(|scope| {
         let first = scope.spawn(|| semaphore.acquire_timeout(Duration::from_millis(20)).is_err());
-        settle("it waits, or did", || semaphore.waiting() == 1 || first.is_finished());
+        settle("it waits, or did", || {
+            semaphore.waiting() == 1 || first.is_finished()
+        });
         let second = scope.spawn(|| semaphore.acquire().spend());
         assert!(first.join().expect("no panic"), "nobody gave a permit");
         settle("one waits", || semaphore.waiting() == 1);

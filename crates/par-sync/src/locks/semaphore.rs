@@ -62,7 +62,7 @@ impl Permits {
             me.sleep(until) || !self.state.lock().line.leave(&me)
         };
         waiting.over();
-        taken.then_some(Permit { of: self }).ok_or(LockError::Busy)
+        taken.then(|| Permit { of: self }).ok_or(LockError::Busy)
     }
 
     fn release(&self, given: usize) -> Result<(), OverRelease> {
