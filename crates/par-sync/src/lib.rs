@@ -154,4 +154,10 @@ pub use par_core;
 // The whole trait layer: who depends on this crate alone needs no other.
 pub use par_core::*;
 pub use pool::{ThreadEngine, ThreadOptions, ThreadPool};
+pub use queue::{
+    Fifo, GetError, Iter, Lifo, LifoQueue, Order, OrderedQueue, Priority, PriorityQueue, PutError, Queue,
+    TaskDoneError,
+};
+#[cfg(not(loom))]
+pub use queue::{Select, crossbeam};
 pub use watch::{Deadlock, Kind};

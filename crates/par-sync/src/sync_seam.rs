@@ -154,6 +154,14 @@ impl Until {
             .checked_add(timeout)
             .map_or(Until::Forever, Until::At)
     }
+
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Until::Now => true,
+            Until::At(until) => Instant::now() >= until,
+            Until::Forever => false,
+        }
+    }
 }
 
 /// Locks; what these locks guard is never left half changed by a panic.

@@ -1,10 +1,13 @@
 //! [`Event`]: a flag that threads wait for.
 //!
-//! 1. `up` is the flag; it changes under the lock of `sets`, the number of times that it was raised.
+//! 1. `up` is the flag; it changes under the lock of the number of times that it was raised, and of those who watch.
 //! 2. Who waits looks at the flag, and once more under the lock. It goes on when the number has changed: then the flag was raised,
 //!    also if it is down again by now.
 
 use super::LockError;
+#[cfg(not(loom))]
+use crate::queue::Poke;
+use crate::queue::Watchers;
 use crate::sync_seam::{AtomicBool, Lock, Ordering, Signal, Until, const_fn};
 use crate::watch::{Hold, Kind, Watch};
 use std::fmt;
@@ -25,8 +28,13 @@ use std::time::Duration;
 pub struct Event {
     watch: Watch,
     up: AtomicBool,
-    sets: Lock<u64>,
+    state: Lock<State>,
     signal: Signal,
+}
+
+struct State {
+    sets: u64,
+    watchers: Watchers,
 }
 
 impl Event {
@@ -37,7 +45,7 @@ impl Event {
             Event {
                 watch: Watch::new(Kind::Event),
                 up: AtomicBool::new(false),
-                sets: Lock::new(0),
+                state: Lock::new(State { sets: 0, watchers: Watchers::new() }),
                 signal: Signal::new(),
             }
         }
@@ -60,18 +68,20 @@ impl Event {
     /// Raises the flag, and wakes all who wait for it.
     pub fn set(&self) {
         self.watch.used();
-        let mut sets = self.sets.lock();
+        let mut state = self.state.lock();
         if !self.is_set() {
-            *sets += 1;
+            state.sets += 1;
             self.up.store(true, Ordering::Release);
-            drop(sets);
+            let watchers = state.watchers.all();
+            drop(state);
             self.signal.notify_all();
+            watchers.poke();
         }
     }
 
     /// Takes the flag down. Those who waited when it was up go on nevertheless.
     pub fn clear(&self) {
-        let _sets = self.sets.lock();
+        let _state = self.state.lock();
         self.up.store(false, Ordering::Release);
     }
 
@@ -85,17 +95,28 @@ impl Event {
         }
         // Without the lock: what the watch has to say goes to code of users.
         let _waiting = self.watch.wait(Hold::Shared, until)?;
-        let mut sets = self.sets.lock();
-        let before = *sets;
+        let mut state = self.state.lock();
+        let before = state.sets;
         if self.is_set() {
             return Ok(true);
         }
-        while *sets == before {
-            if !self.signal.wait(&mut sets, until) {
-                return Ok(*sets != before);
+        while state.sets == before {
+            if !self.signal.wait(&mut state, until) {
+                return Ok(state.sets != before);
             }
         }
         Ok(true)
+    }
+
+    /// From now on `poke` hears when the flag is raised, until it is let go.
+    #[cfg(not(loom))]
+    pub(crate) fn watch(&self, poke: &Poke) {
+        self.state.lock().watchers.add(poke);
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn unwatch(&self, poke: &Poke) {
+        self.state.lock().watchers.remove(poke);
     }
 
     /// Waits until the flag is up.

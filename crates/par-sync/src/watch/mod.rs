@@ -6,7 +6,9 @@ mod deadlock;
 mod off;
 
 pub use deadlock::Deadlock;
-pub(crate) use off::{Link, Watch};
+#[cfg(not(loom))]
+pub(crate) use off::Link;
+pub(crate) use off::{Waiting, Watch};
 
 /// What a watched object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

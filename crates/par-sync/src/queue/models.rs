@@ -1,0 +1,78 @@
+//! The queue under every interleaving that loom tries.
+
+use super::*;
+use loom::sync::Arc;
+use loom::thread;
+
+#[test]
+fn what_is_put_is_got_once() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new(1));
+        let putter = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                queue.put(1).expect("not shut down");
+                queue.put(2).expect("not shut down");
+            })
+        };
+        assert_eq!((queue.get(), queue.get()), (Ok(1), Ok(2)));
+        putter.join().expect("there was room");
+        assert_eq!(queue.try_get(), Err(GetError::Empty));
+    });
+}
+
+#[test]
+fn two_getters_share_two_items() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new(0));
+        let getters: Vec<_> = (0..2)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || queue.get().expect("one each"))
+            })
+            .collect();
+        queue.put(1).expect("not shut down");
+        queue.put(2).expect("not shut down");
+        let got: i32 = getters
+            .into_iter()
+            .map(|getter| getter.join().expect("it got one"))
+            .sum();
+        assert_eq!(got, 3);
+    });
+}
+
+#[test]
+fn all_hear_of_a_shutdown_and_nothing_is_lost() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new(1));
+        let putter = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || usize::from(queue.put(1).is_ok()) + usize::from(queue.put(2).is_ok()))
+        };
+        let shutter = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.shutdown())
+        };
+        let got = queue.iter().count();
+        shutter.join().expect("it never waits");
+        assert_eq!(got, putter.join().expect("it heard of it"));
+    });
+}
+
+#[test]
+fn a_join_waits_for_the_last_word() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new(0));
+        queue.put(1).expect("not shut down");
+        let worker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                queue.get().expect("there is one");
+                queue.task_done().expect("it was put");
+            })
+        };
+        queue.join();
+        assert_eq!((queue.len(), queue.unfinished()), (0, 0));
+        worker.join().expect("no panic");
+    });
+}
