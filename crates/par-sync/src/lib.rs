@@ -160,4 +160,10 @@ pub use queue::{
 };
 #[cfg(not(loom))]
 pub use queue::{Select, crossbeam};
+pub use thread::{
+    JoinError, JoinHandle, PanicHook, Run, ScopedJoinHandle, Thread, ThreadBuilder, ThreadScope, WaitAtExit,
+    scope, wait_at_exit,
+};
+#[cfg(not(loom))]
+pub use thread::{Local, Timer};
 pub use watch::{Deadlock, Kind};
