@@ -107,7 +107,7 @@ fn a_panic_is_the_joiners() {
         .name("breaks")
         .start()
         .expect("a thread");
-    match thread.join().map(|()| ()) {
+    match thread.join() {
         Err(JoinError::Panicked { name, panic }) => {
             assert_eq!((name.as_str(), panic.message.as_str()), ("breaks", "number 5"));
             assert!(panic.location.is_some_and(|at| at.contains("threads.rs")));

@@ -26,7 +26,9 @@ use crate::sync_seam::{AtomicUsize, Lock, Locked, Ordering, Signal, Until};
 use crate::watch::{Hold, Kind, Watch};
 use std::fmt;
 use std::time::Duration;
-pub(crate) use watchers::{Poke, Watchers};
+#[cfg(not(loom))]
+pub(crate) use watchers::Poke;
+pub(crate) use watchers::Watchers;
 
 /// Items on their way from threads that put them to threads that get them, in an [`Order`]: [`Queue`], [`LifoQueue`],
 /// [`PriorityQueue`], or a user's own.

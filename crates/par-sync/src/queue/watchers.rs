@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub(crate) struct Poke(Arc<crossbeam_channel::Sender<()>>);
 
 impl Poke {
+    #[cfg(not(loom))]
     /// A poke, and where it arrives: one at most waits there.
     pub(crate) fn new() -> (Self, crossbeam_channel::Receiver<()>) {
         let (sender, receiver) = crossbeam_channel::bounded(1);
@@ -28,10 +29,12 @@ impl Watchers {
         Watchers(Vec::new())
     }
 
+    #[cfg(not(loom))]
     pub(crate) fn add(&mut self, poke: &Poke) {
         self.0.push(poke.clone());
     }
 
+    #[cfg(not(loom))]
     pub(crate) fn remove(&mut self, poke: &Poke) {
         self.0.retain(|other| !Arc::ptr_eq(&other.0, &poke.0));
     }

@@ -205,7 +205,7 @@ mod models {
     #[test]
     fn a_result_is_taken_by_who_waits() {
         loom::model(|| {
-            let outcome = loom::sync::Arc::new(Outcome::new());
+            let outcome = loom::sync::Arc::new(Outcome::<i32>::new());
             let ends = loom::sync::Arc::clone(&outcome);
             let thread = thread::spawn(move || assert!(ends.end(Ok(7)).is_none()));
             assert_eq!(outcome.take(Until::Forever), Ok(Some(Ok(7))));
