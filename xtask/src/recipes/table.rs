@@ -3,6 +3,7 @@
 use super::Recipe;
 use super::checks::*;
 use super::processes::*;
+use super::threads::*;
 use crate::native::{MPI_RANKS, OPENCL_DEVICES};
 
 pub(crate) const RECIPES: &[Recipe] = &[
@@ -23,6 +24,72 @@ pub(crate) const RECIPES: &[Recipe] = &[
         "par-sync",
         "five lines that end in 0 to 4, each once, in any order",
         r2_define,
+    ),
+    Recipe::plain(
+        "r1_thread",
+        "par-sync",
+        "main's line, then ten of the thread",
+        r1_thread,
+    ),
+    Recipe::plain(
+        "r2_current",
+        "par-sync",
+        "three `starting`, then three `exiting`; the names first, second and Thread-N",
+        r2_current,
+    ),
+    Recipe::plain(
+        "r2_subclass",
+        "par-sync",
+        "for two threads: starts, five ticks, exits, in this order",
+        r2_subclass,
+    ),
+    Recipe::plain(
+        "r2_lock",
+        "par-sync",
+        "0 with the lock, and not 0 without",
+        r2_lock,
+    ),
+    Recipe::plain(
+        "r2_rlock",
+        "par-sync",
+        "5 added and 5 removed, and 0 left",
+        r2_rlock,
+    ),
+    Recipe::plain(
+        "r2_semaphore",
+        "par-sync",
+        "five times the value that was produced; at most 1 inside; a release too many is refused",
+        r2_semaphore,
+    ),
+    Recipe::plain(
+        "r2_condition",
+        "par-sync",
+        "20 produced and 20 consumed, never more than 10 or less than 0 in the buffer, 0 left",
+        r2_condition,
+    ),
+    Recipe::plain(
+        "r2_event",
+        "par-sync",
+        "0 to 9 consumed, once each, in order",
+        r2_event,
+    ),
+    Recipe::plain(
+        "r2_with",
+        "par-sync",
+        "four locks for a scope and four by calls; all free after a panic",
+        r2_with,
+    ),
+    Recipe::plain(
+        "r2_queue",
+        "par-sync",
+        "12 items, each once, then that all are done; full, empty, shut down and a task_done too many as errors",
+        r2_queue,
+    ),
+    Recipe::plain(
+        "r2_evaluate",
+        "par-sync",
+        "a table of ratios for 1, 2, 4, 8 threads: nothing costs more with threads, the network less",
+        r2_evaluate,
     ),
     Recipe::plain(
         "r1_exec",
