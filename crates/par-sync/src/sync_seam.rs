@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::{Thread, ThreadId, current, park};
 
@@ -47,7 +47,7 @@ mod real {
 
 #[cfg(loom)]
 mod real {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use loom::thread::{Thread, ThreadId, current, park};
 
@@ -116,13 +116,21 @@ mod real {
 }
 
 pub(crate) use real::{
-    AtomicBool, AtomicUsize, Condvar, Lock, Locked, Mutex, Ordering, Signal, Thread, ThreadId, current,
-    fence, park,
+    AtomicBool, AtomicU64, AtomicUsize, Condvar, Lock, Locked, Mutex, Ordering, Signal, Thread, ThreadId,
+    current, fence, park,
 };
 
 use real::MutexGuard;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
+
+/// Between a write and a look at what another writes before it looks at this: `SeqCst` is enough for both, but for loom, which orders
+/// by fences only.
+#[inline(always)]
+pub(crate) fn dekker() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
 
 /// A constructor that is const, but for loom, whose locks and atomics are not.
 macro_rules! const_fn {

@@ -1,12 +1,16 @@
 //! Queues between threads: [`Queue`], [`LifoQueue`], [`PriorityQueue`], and [`Select`] over them and other things to wait for.
 //!
-//! 1. Under one lock: the items, how many are not done, how many threads wait on each side, who watches, and whether the queue is shut down.
-//! 2. Who finds no item, or no room, looks at the number of items for a moment without the lock, as the other side is often about to
-//!    act; then it sleeps. It is counted before it sleeps, with the lock.
-//! 3. Who puts or gets wakes one of the other side, if any is counted, and pokes all who watch (`select`), without the lock. Who is woken
-//!    may find that another was quicker, and sleeps again: nobody is woken for nothing twice.
-//! 4. What is put belongs to the queue until it is got, and is handed back if it is not put. Items are dropped without the lock; they
-//!    are compared with it, so an `Ord` must not use the queue that orders by it.
+//! 1. Two locks: those who put hold that of the back, those who get that of the front. Where the front is empty, and the order lets
+//!    them, they lock the back as well and take all that is there; in other orders the back is all there is. The front is locked first.
+//! 2. How many were put is written with the back locked, how many were got with what they were got from. Room is what is between, seen by who
+//!    puts as it was when it last looked; it looks again when there seems to be none.
+//! 3. Who finds no item, or no room, looks at the numbers for a moment without a lock, as the other side is often about to act; then it sleeps.
+//!    It is counted before it looks for the last time, with the back locked.
+//! 4. Who puts sees those who wait for items, as it has the lock. Who gets, and who says that an item is done, writes its number and then looks
+//!    whether anybody waits, as those count themselves and then look at the number (both in one order, `SeqCst`); if so it locks the back to
+//!    wake one. Those who watch (`select`) are counted and poked in the same ways.
+//! 5. What is put belongs to the queue until it is got, and is handed back if it is not put. Items are dropped without a lock; they
+//!    are compared with one, so an `Ord` must not use the queue that orders by it.
 
 mod error;
 mod order;
@@ -22,8 +26,10 @@ pub use order::{Fifo, Lifo, Order, Priority};
 #[cfg(not(loom))]
 pub use select::Select;
 
-use crate::sync_seam::{AtomicUsize, Lock, Locked, Ordering, Signal, Until};
+use crate::sync_seam::{AtomicBool, AtomicU64, AtomicUsize, Lock, Locked, Ordering, Signal, Until, dekker};
 use crate::watch::{Hold, Kind, Watch};
+#[cfg(not(loom))]
+use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::time::Duration;
 #[cfg(not(loom))]
@@ -37,13 +43,38 @@ pub(crate) use watchers::Watchers;
 /// ([`task_done`](Self::task_done)), so that others can wait until all is done ([`join`](Self::join)).
 pub struct OrderedQueue<T, O: Order<T>> {
     watch: Watch,
-    capacity: usize,
-    state: Lock<State<T, O>>,
-    /// The number of items, for a look without the lock; [`SHUT`] once the queue is shut down.
-    hint: AtomicUsize,
+    capacity: u64,
+    back: Apart<Lock<Back<T, O>>>,
+    front: Apart<Lock<O>>,
+    /// Rule 2.
+    put: Apart<AtomicU64>,
+    got: Apart<AtomicU64>,
+    done: Apart<AtomicU64>,
+    /// How many wait for room, or watch.
+    for_room: AtomicUsize,
+    /// How many wait until all is done.
+    for_end: AtomicUsize,
+    shut: AtomicBool,
     not_empty: Signal,
     not_full: Signal,
     all_done: Signal,
+}
+
+/// On a line of the cache of its own: the two sides write at the same time.
+#[cfg(not(loom))]
+type Apart<T> = CachePadded<T>;
+
+#[cfg(not(loom))]
+fn apart<T>(value: T) -> Apart<T> {
+    CachePadded::new(value)
+}
+
+#[cfg(loom)]
+type Apart<T> = T;
+
+#[cfg(loom)]
+fn apart<T>(value: T) -> Apart<T> {
+    value
 }
 
 /// Items on their way from threads that put them to threads that get them, in the order in which they were put.
@@ -100,17 +131,14 @@ pub type LifoQueue<T> = OrderedQueue<T, Lifo<T>>;
 /// ```
 pub type PriorityQueue<T> = OrderedQueue<T, Priority<T>>;
 
-struct State<T, O> {
+struct Back<T, O> {
     items: O,
-    unfinished: usize,
+    /// How many were got when somebody last looked.
+    got: u64,
     getters: usize,
-    putters: usize,
-    shut: bool,
     watchers: Watchers,
     _of: std::marker::PhantomData<fn() -> T>,
 }
-
-const SHUT: usize = usize::MAX;
 
 macro_rules! constructors {
     ($order:ident $(, $bound:path)?) => {
@@ -143,17 +171,21 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     pub fn with_order(items: O, capacity: usize) -> Self {
         OrderedQueue {
             watch: Watch::new(Kind::Queue),
-            capacity: if capacity == 0 { usize::MAX } else { capacity },
-            state: Lock::new(State {
+            capacity: if capacity == 0 { u64::MAX } else { capacity as u64 },
+            back: apart(Lock::new(Back {
                 items,
-                unfinished: 0,
+                got: 0,
                 getters: 0,
-                putters: 0,
-                shut: false,
                 watchers: Watchers::default(),
                 _of: std::marker::PhantomData,
-            }),
-            hint: AtomicUsize::new(0),
+            })),
+            front: apart(Lock::new(O::default())),
+            put: apart(AtomicU64::new(0)),
+            got: apart(AtomicU64::new(0)),
+            done: apart(AtomicU64::new(0)),
+            for_room: AtomicUsize::new(0),
+            for_end: AtomicUsize::new(0),
+            shut: AtomicBool::new(false),
             not_empty: Signal::new(),
             not_full: Signal::new(),
             all_done: Signal::new(),
@@ -227,11 +259,19 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     /// # Errors
     /// [`TaskDoneError`] if that was said for as many as were put; nothing changes then.
     pub fn task_done(&self) -> Result<(), TaskDoneError> {
-        let mut state = self.state.lock();
-        let left = state.unfinished.checked_sub(1).ok_or(TaskDoneError)?;
-        state.unfinished = left;
-        drop(state);
-        if left == 0 {
+        let mut put = 0;
+        let done = self
+            .done
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |done| {
+                // Never less than was done: whoever says so has got it.
+                put = self.put.load(Ordering::SeqCst);
+                (done < put).then_some(done + 1)
+            });
+        let done = done.map_err(|_| TaskDoneError)?;
+        dekker();
+        if done + 1 == put && self.for_end.load(Ordering::SeqCst) > 0 {
+            // They look, and sleep, with the lock: who was counted sleeps by now, or has seen the number.
+            drop(self.back.lock());
             self.all_done.notify_all();
         }
         self.watch.used();
@@ -255,70 +295,78 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
 
     #[track_caller]
     fn join_until(&self, until: Until) -> bool {
-        if self.state.lock().unfinished == 0 {
+        if self.unfinished() == 0 {
             return true;
         }
         let waiting = self.sleeps(until);
-        let mut state = self.state.lock();
+        let mut back = self.back.lock();
+        self.for_end.fetch_add(1, Ordering::SeqCst);
+        dekker();
         let mut in_time = true;
-        while state.unfinished > 0 && in_time {
-            in_time = self.all_done.wait(&mut state, until);
+        while self.unfinished() > 0 && in_time {
+            in_time = self.all_done.wait(&mut back, until);
         }
-        let done = state.unfinished == 0;
-        drop(state);
+        self.for_end.fetch_sub(1, Ordering::Relaxed);
+        drop(back);
         waiting.over();
-        done
+        self.unfinished() == 0
     }
 
     /// How many items were put and are not [done](Self::task_done).
     #[doc(alias = "unfinished_tasks")]
     pub fn unfinished(&self) -> usize {
-        self.state.lock().unfinished
+        let done = self.done.load(Ordering::SeqCst);
+        // Put is never less; nobody has that many.
+        (self.put.load(Ordering::SeqCst) - done) as usize
     }
 
     /// No more is put: who tries, or waits for room, hears of it. What is there can still be got; then who gets hears of it too.
     #[doc(alias = "close")]
     pub fn shutdown(&self) {
-        self.shut(|_| ());
+        let back = self.back.lock();
+        self.shut(back);
     }
 
     /// As [`shutdown`](Self::shutdown), and what is there is handed back, in order, and counts as done.
     pub fn shutdown_now(&self) -> Vec<T> {
-        let mut left = Vec::new();
-        let done = self.shut(|state| {
-            left.extend(std::iter::from_fn(|| state.items.pop()));
-            state.unfinished = state.unfinished.saturating_sub(left.len());
-            state.unfinished == 0
-        });
-        if done {
-            self.all_done.notify_all();
-        }
+        let mut front = self.front.lock();
+        let mut back = self.back.lock();
+        let mut left: Vec<T> = std::iter::from_fn(|| front.pop()).collect();
+        left.extend(std::iter::from_fn(|| back.items.pop()));
+        let count = left.len() as u64;
+        self.got
+            .store(self.got.load(Ordering::Relaxed) + count, Ordering::SeqCst);
+        // Those that others said to be done, and did not get, may be among them.
+        let most = self.put.load(Ordering::Relaxed);
+        let done = |done: u64| Some((done + count).min(most));
+        let _ = self.done.fetch_update(Ordering::SeqCst, Ordering::Relaxed, done);
+        self.shut(back);
+        drop(front);
         left
     }
 
-    fn shut<R>(&self, change: impl FnOnce(&mut State<T, O>) -> R) -> R {
-        let mut state = self.state.lock();
-        state.shut = true;
-        self.hint.store(SHUT, Ordering::Relaxed);
-        let result = change(&mut state);
-        let watchers = state.watchers.all();
-        drop(state);
+    fn shut(&self, back: Locked<'_, Back<T, O>>) {
+        self.shut.store(true, Ordering::SeqCst);
+        let watchers = back.watchers.all();
+        drop(back);
         self.not_empty.notify_all();
         self.not_full.notify_all();
+        self.all_done.notify_all();
         watchers.poke();
         self.watch.used();
-        result
     }
 
     /// Whether it is shut down.
     pub fn is_shut_down(&self) -> bool {
-        self.hint.load(Ordering::Relaxed) == SHUT
+        self.shut.load(Ordering::Acquire)
     }
 
     /// How many items are there. Another thread may change that at any time.
     #[doc(alias = "qsize")]
     pub fn len(&self) -> usize {
-        self.state.lock().items.len()
+        let got = self.got.load(Ordering::SeqCst);
+        // Put is never less; nobody has that many.
+        (self.put.load(Ordering::SeqCst) - got) as usize
     }
 
     /// Whether no item is there.
@@ -330,12 +378,13 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     /// Whether there is no room.
     #[doc(alias = "full")]
     pub fn is_full(&self) -> bool {
-        self.len() >= self.capacity
+        self.len() as u64 >= self.capacity
     }
 
     /// How many items it has room for; `None` for any number.
     pub fn capacity(&self) -> Option<usize> {
-        (self.capacity < usize::MAX).then_some(self.capacity)
+        // It was one.
+        (self.capacity < u64::MAX).then_some(self.capacity as usize)
     }
 
     /// The items as they come, until the queue is shut down and empty.
@@ -352,15 +401,15 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         }
     }
 
-    /// Looks for a moment whether the number of items becomes one that `suits` (rule 2).
+    /// Looks for a moment whether it `suits` (rule 3).
     #[inline]
-    fn glance(&self, suits: impl Fn(usize) -> bool) -> bool {
+    fn glance(&self, suits: impl Fn() -> bool) -> bool {
         #[cfg(not(loom))]
         {
             let moment = crossbeam_utils::Backoff::new();
             while !moment.is_completed() {
                 moment.snooze();
-                if suits(self.hint.load(Ordering::Relaxed)) {
+                if suits() || self.is_shut_down() {
                     return true;
                 }
             }
@@ -374,46 +423,59 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     #[inline]
     #[track_caller]
     fn put_until(&self, item: T, until: Until) -> Result<(), PutError<T>> {
-        let state = self.state.lock();
-        if state.shut {
-            drop(state);
+        let mut back = self.back.lock();
+        if self.shut.load(Ordering::Relaxed) {
+            drop(back);
             return Err(PutError::ShutDown(item));
         }
-        if state.items.len() < self.capacity {
-            self.push(state, item);
+        if self.has_room(&mut back) {
+            self.push(back, item);
             return Ok(());
         }
-        drop(state);
+        drop(back);
         if until == Until::Now {
             return Err(PutError::Full(item));
         }
         self.put_later(item, until)
     }
 
+    /// Rule 2.
+    #[inline]
+    fn has_room(&self, back: &mut Back<T, O>) -> bool {
+        let put = self.put.load(Ordering::Relaxed);
+        if put - back.got >= self.capacity {
+            back.got = self.got.load(Ordering::SeqCst);
+        }
+        put - back.got < self.capacity
+    }
+
     #[track_caller]
     fn put_later(&self, item: T, until: Until) -> Result<(), PutError<T>> {
         loop {
-            let room = self.glance(|items| items < self.capacity || items == SHUT);
+            let room = self.glance(|| !self.is_full());
             let waiting = (!room).then(|| self.sleeps(until));
-            let mut state = self.state.lock();
+            let mut back = self.back.lock();
             let mut in_time = true;
-            while !room && in_time && !state.shut && state.items.len() >= self.capacity {
-                state.putters += 1;
-                in_time = self.not_full.wait(&mut state, until);
-                state.putters -= 1;
+            if !room {
+                self.for_room.fetch_add(1, Ordering::SeqCst);
+                dekker();
+                while in_time && !self.shut.load(Ordering::Relaxed) && !self.has_room(&mut back) {
+                    in_time = self.not_full.wait(&mut back, until);
+                }
+                self.for_room.fetch_sub(1, Ordering::Relaxed);
             }
             if let Some(waiting) = waiting {
                 waiting.over();
             }
-            if state.shut {
-                drop(state);
+            if self.shut.load(Ordering::Relaxed) {
+                drop(back);
                 return Err(PutError::ShutDown(item));
             }
-            if state.items.len() < self.capacity {
-                self.push(state, item);
+            if self.has_room(&mut back) {
+                self.push(back, item);
                 return Ok(());
             }
-            drop(state);
+            drop(back);
             if !in_time || until.is_over() {
                 return Err(PutError::Full(item));
             }
@@ -422,13 +484,13 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
 
     /// Puts an item for which there is room.
     #[inline]
-    fn push(&self, mut state: Locked<'_, State<T, O>>, item: T) {
-        state.items.push(item);
-        state.unfinished += 1;
-        self.hint.store(state.items.len(), Ordering::Relaxed);
-        let wake = state.getters > 0;
-        let watchers = state.watchers.all();
-        drop(state);
+    fn push(&self, mut back: Locked<'_, Back<T, O>>, item: T) {
+        back.items.push(item);
+        self.put
+            .store(self.put.load(Ordering::Relaxed) + 1, Ordering::Release);
+        let wake = back.getters > 0;
+        let watchers = back.watchers.all();
+        drop(back);
         if wake {
             self.not_empty.notify_one();
         }
@@ -439,75 +501,126 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     #[inline]
     #[track_caller]
     fn get_until(&self, until: Until) -> Result<T, GetError> {
-        let mut state = self.state.lock();
-        if let Some(item) = state.items.pop() {
-            self.popped(state);
-            return Ok(item);
+        match self.pop() {
+            Ok(item) => Ok(item),
+            Err(GetError::Empty) if until != Until::Now => self.get_later(until),
+            Err(error) => Err(error),
         }
-        let shut = state.shut;
-        drop(state);
-        if shut {
-            return Err(GetError::ShutDown);
+    }
+
+    /// Gets an item that is there (rule 1).
+    #[inline]
+    fn pop(&self) -> Result<T, GetError> {
+        if !O::IN_TURN {
+            let mut back = self.back.lock();
+            return match back.items.pop() {
+                Some(item) => {
+                    self.count_got();
+                    drop(back);
+                    Ok(self.popped(item))
+                }
+                None => Err(self.nothing()),
+            };
         }
-        if until == Until::Now {
-            return Err(GetError::Empty);
+        let mut front = self.front.lock();
+        if front.is_empty() {
+            let mut back = self.back.lock();
+            std::mem::swap(&mut *front, &mut back.items);
+            if front.is_empty() {
+                return Err(self.nothing());
+            }
         }
-        self.get_later(until)
+        match front.pop() {
+            Some(item) => {
+                self.count_got();
+                drop(front);
+                Ok(self.popped(item))
+            }
+            None => Err(GetError::Empty),
+        }
+    }
+
+    /// Why nothing is there; with the back locked.
+    fn nothing(&self) -> GetError {
+        if self.shut.load(Ordering::Relaxed) {
+            GetError::ShutDown
+        } else {
+            GetError::Empty
+        }
+    }
+
+    /// With what the item was got from locked.
+    #[inline]
+    fn count_got(&self) {
+        let got = self.got.load(Ordering::Relaxed) + 1;
+        // Without a bound nobody waits for room.
+        let bounded = self.capacity < u64::MAX;
+        self.got.store(
+            got,
+            if bounded {
+                Ordering::SeqCst
+            } else {
+                Ordering::Release
+            },
+        );
+    }
+
+    #[inline]
+    fn popped(&self, item: T) -> T {
+        if self.capacity < u64::MAX {
+            // Rule 4.
+            dekker();
+            if self.for_room.load(Ordering::SeqCst) > 0 {
+                self.tell_room();
+            }
+        }
+        self.watch.used();
+        item
+    }
+
+    #[cold]
+    fn tell_room(&self) {
+        // They look, and sleep, with the lock: who was counted sleeps by now, or has seen the number.
+        let watchers = self.back.lock().watchers.all();
+        self.not_full.notify_one();
+        watchers.poke();
     }
 
     #[track_caller]
     fn get_later(&self, until: Until) -> Result<T, GetError> {
         loop {
-            let there = self.glance(|items| items > 0);
-            let waiting = (!there).then(|| self.sleeps(until));
-            let mut state = self.state.lock();
-            let mut in_time = true;
-            while !there && in_time && !state.shut && state.items.len() == 0 {
-                state.getters += 1;
-                in_time = self.not_empty.wait(&mut state, until);
-                state.getters -= 1;
-            }
-            if let Some(waiting) = waiting {
+            if !self.glance(|| !self.is_empty()) {
+                let waiting = self.sleeps(until);
+                let mut back = self.back.lock();
+                let mut in_time = true;
+                back.getters += 1;
+                while in_time && self.is_empty() && !self.shut.load(Ordering::Relaxed) {
+                    in_time = self.not_empty.wait(&mut back, until);
+                }
+                back.getters -= 1;
+                drop(back);
                 waiting.over();
             }
-            if let Some(item) = state.items.pop() {
-                self.popped(state);
-                return Ok(item);
-            }
-            if state.shut {
-                return Err(GetError::ShutDown);
-            }
-            if !in_time || until.is_over() {
-                return Err(GetError::Empty);
+            match self.pop() {
+                Err(GetError::Empty) if !until.is_over() => {}
+                got => return got,
             }
         }
     }
 
-    /// What follows when an item was got.
-    #[inline]
-    fn popped(&self, state: Locked<'_, State<T, O>>) {
-        if !state.shut {
-            self.hint.store(state.items.len(), Ordering::Relaxed);
-        }
-        let wake = state.putters > 0;
-        let watchers = state.watchers.all();
-        drop(state);
-        if wake {
-            self.not_full.notify_one();
-        }
-        watchers.poke();
-        self.watch.used();
-    }
-
-    /// From now on `poke` hears of each change, until it is [let go](Self::unwatch).
+    /// From now on `poke` hears of each change, until it is let go.
     #[cfg(not(loom))]
     fn watch(&self, poke: &Poke) {
-        self.state.lock().watchers.add(poke);
+        let mut back = self.back.lock();
+        back.watchers.add(poke);
+        self.for_room.fetch_add(1, Ordering::SeqCst);
     }
 
     #[cfg(not(loom))]
     fn unwatch(&self, poke: &Poke) {
-        self.state.lock().watchers.remove(poke);
+        let mut back = self.back.lock();
+        back.watchers.remove(poke);
+        self.for_room.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,11 @@ use std::collections::{BinaryHeap, VecDeque};
 /// What keeps the items of an [`OrderedQueue`](crate::OrderedQueue): [`Fifo`], [`Lifo`], [`Priority`], or a user's own.
 ///
 /// It is used with the queue locked, so it must not use the queue, and should not panic.
-pub trait Order<T> {
+pub trait Order<T>: Default {
+    /// Whether all items that are there leave before any that comes later. Then those who get take all of them at once, and do not stand in
+    /// the way of those who put.
+    const IN_TURN: bool = false;
+
     /// Puts an item.
     fn push(&mut self, item: T);
     /// Gets the next item, if there is one.
@@ -30,6 +34,8 @@ impl<T> Default for Fifo<T> {
 }
 
 impl<T> Order<T> for Fifo<T> {
+    const IN_TURN: bool = true;
+
     #[inline]
     fn push(&mut self, item: T) {
         self.0.push_back(item);
