@@ -49,7 +49,7 @@ pub struct OrderedQueue<T, O: Order<T>> {
     /// Rule 2.
     put: Apart<AtomicU64>,
     got: Apart<AtomicU64>,
-    done: Apart<AtomicU64>,
+    done: Apart<Done>,
     /// How many wait for room, or watch.
     for_room: AtomicUsize,
     /// How many wait until all is done.
@@ -58,6 +58,12 @@ pub struct OrderedQueue<T, O: Order<T>> {
     not_empty: Signal,
     not_full: Signal,
     all_done: Signal,
+}
+
+/// How many are done, and how many were put when somebody who said so last had to look.
+struct Done {
+    count: AtomicU64,
+    put: AtomicU64,
 }
 
 /// On a line of the cache of its own: the two sides write at the same time.
@@ -182,7 +188,10 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
             front: apart(Lock::new(O::default())),
             put: apart(AtomicU64::new(0)),
             got: apart(AtomicU64::new(0)),
-            done: apart(AtomicU64::new(0)),
+            done: apart(Done {
+                count: AtomicU64::new(0),
+                put: AtomicU64::new(0),
+            }),
             for_room: AtomicUsize::new(0),
             for_end: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
@@ -262,9 +271,14 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         let mut put = 0;
         let done = self
             .done
+            .count
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |done| {
-                // Never less than was done: whoever says so has got it.
-                put = self.put.load(Ordering::SeqCst);
+                put = self.done.put.load(Ordering::Relaxed);
+                if done + 1 >= put {
+                    // Never less than was done: whoever says so has got it.
+                    put = self.put.load(Ordering::SeqCst);
+                    self.done.put.store(put, Ordering::Relaxed);
+                }
                 (done < put).then_some(done + 1)
             });
         let done = done.map_err(|_| TaskDoneError)?;
@@ -315,7 +329,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     /// How many items were put and are not [done](Self::task_done).
     #[doc(alias = "unfinished_tasks")]
     pub fn unfinished(&self) -> usize {
-        let done = self.done.load(Ordering::SeqCst);
+        let done = self.done.count.load(Ordering::SeqCst);
         // Put is never less; nobody has that many.
         (self.put.load(Ordering::SeqCst) - done) as usize
     }
@@ -339,7 +353,8 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         // Those that others said to be done, and did not get, may be among them.
         let most = self.put.load(Ordering::Relaxed);
         let done = |done: u64| Some((done + count).min(most));
-        let _ = self.done.fetch_update(Ordering::SeqCst, Ordering::Relaxed, done);
+        let count = &self.done.count;
+        let _ = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, done);
         self.shut(back);
         drop(front);
         left

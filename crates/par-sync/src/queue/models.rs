@@ -4,9 +4,16 @@ use super::*;
 use loom::sync::Arc;
 use loom::thread;
 
+/// Three threads with two locks each have more interleavings than can be tried: all with as many preemptions.
+fn model(check: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(check);
+}
+
 #[test]
 fn what_is_put_is_got_once() {
-    loom::model(|| {
+    model(|| {
         let queue = Arc::new(Queue::new(1));
         let putter = {
             let queue = Arc::clone(&queue);
@@ -23,7 +30,7 @@ fn what_is_put_is_got_once() {
 
 #[test]
 fn two_getters_share_two_items() {
-    loom::model(|| {
+    model(|| {
         let queue = Arc::new(Queue::new(0));
         let getters: Vec<_> = (0..2)
             .map(|_| {
@@ -43,7 +50,7 @@ fn two_getters_share_two_items() {
 
 #[test]
 fn all_hear_of_a_shutdown_and_nothing_is_lost() {
-    loom::model(|| {
+    model(|| {
         let queue = Arc::new(Queue::new(1));
         let putter = {
             let queue = Arc::clone(&queue);
@@ -61,7 +68,7 @@ fn all_hear_of_a_shutdown_and_nothing_is_lost() {
 
 #[test]
 fn a_join_waits_for_the_last_word() {
-    loom::model(|| {
+    model(|| {
         let queue = Arc::new(Queue::new(0));
         queue.put(1).expect("not shut down");
         let worker = {
