@@ -41,6 +41,7 @@ const STEPS: &[(&str, Work)] = &[
     ),
     ("clippy", Work::Check(CLIPPY)),
     ("format", Work::Check(FMT)),
+    ("watched locks", Work::Inside(watched)),
     ("loom models", Work::Inside(models)),
     ("tidy", Work::Inside(tidy::outcome)),
     ("recipes", Work::Inside(all_recipes)),
@@ -144,6 +145,29 @@ fn tests(cargo: Command) -> Result<Outcome, Error> {
     let mut counts = Outcome::default();
     let success = command::stream(cargo, |line| count(line, &mut counts))?;
     Ok(settle(counts, success))
+}
+
+/// The tests of par-sync with its detector of deadlocks and its statistics compiled in, and its lints.
+fn watched() -> Result<Outcome, Error> {
+    const FEATURES: [&str; 4] = ["--package", "par-sync", "--features", "deadlock,statistics"];
+    const LINTS: &[&str] = &[
+        "clippy",
+        FEATURES[0],
+        FEATURES[1],
+        FEATURES[2],
+        FEATURES[3],
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    let of = |kind| {
+        tests(cargo(
+            &[&["test"], &FEATURES[..], &[kind, "--no-fail-fast"]].concat(),
+        ))
+    };
+    let outcomes = [perform(&Work::Check(LINTS))?, of("--tests")?, of("--doc")?];
+    Ok(total(outcomes.iter()))
 }
 
 /// The protocols of these crates under every interleaving that loom tries. Other flags build everything again, so in a folder of

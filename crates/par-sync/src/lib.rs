@@ -1,5 +1,72 @@
-//! Threads: a pool whose workers are threads of this process, on the trait layer of [`par_core`], all of which this crate
+//! Threads, and what they meet at: [locks](#locks-and-their-like), [queues](#queues), [threads](#threads-of-ones-own) with names and
+//! results, and a [pool](#a-pool) whose workers are threads of this process, on the trait layer of [`par_core`], all of which this crate
 //! hands on.
+//!
+//! # Locks and their like
+//!
+//! [`Mutex`], [`ReentrantMutex`], [`RwLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condvar`], [`Event`], [`Barrier`]; and [`RawMutex`] and
+//! [`RawReentrantMutex`], without data. Each waits in three forms: as long as it takes, not at all (`try_..`), and for a time
+//! (`.._timeout`). What is held goes back when its guard is dropped, also while a thread panics; nothing is poisoned. Nobody wakes
+//! for nothing. They cost what parking_lot's cost, on which they stand.
+//!
+//! ```
+//! use par_sync::{Condvar, Mutex, scope};
+//! use std::time::Duration;
+//!
+//! let (jobs, added) = (Mutex::new(Vec::new()), Condvar::new());
+//! scope(|scope| {
+//!     scope.spawn(|| {
+//!         jobs.lock().push("sweep");
+//!         added.notify_one();
+//!     });
+//!     let mut jobs = jobs.lock();
+//!     added.wait_for(&mut jobs, |jobs| !jobs.is_empty());
+//!     assert_eq!(jobs.pop(), Some("sweep"));
+//! });
+//! let held = jobs.lock();
+//! assert!(jobs.lock_timeout(Duration::from_millis(1)).is_err());
+//! # drop(held);
+//! ```
+//!
+//! # Queues
+//!
+//! [`Queue`], [`LifoQueue`] and [`PriorityQueue`], bounded or not, with [`join`](OrderedQueue::join) and
+//! [`task_done`](OrderedQueue::task_done), and with a [`shutdown`](OrderedQueue::shutdown) that wakes everyone. An item that cannot be put
+//! comes back. [`Select`] does the first that can be done of several: get, put, see an event or the end of a time, or use a channel
+//! of [`crossbeam`].
+//!
+//! ```
+//! use par_sync::{Event, Queue, Select};
+//!
+//! let (jobs, stop) = (Queue::new(10), Event::new());
+//! jobs.put("cook")?;
+//! let job = Select::new().get(&jobs, |job| job.ok()).event(&stop, || None).wait();
+//! assert_eq!(job, Some("cook"));
+//! # Ok::<(), par_sync::PutError<&str>>(())
+//! ```
+//!
+//! # Threads of one's own
+//!
+//! [`Thread::new`] for a closure, [`Thread::of`] for a value that [`Run`]s; [`JoinHandle`] for the result, or the panic. [`Thread::current`],
+//! [`Thread::enumerate`], [`Thread::on_panic`]; [`Local`] values, [`Timer`]s, and [`scope`] for threads that borrow. [`wait_at_exit`] in
+//! `main` waits for those that are no daemons.
+//!
+//! ```
+//! use par_sync::Thread;
+//!
+//! let thread = Thread::new(|| 6 * 7).name("deep thought").start()?;
+//! assert_eq!(thread.join()?, 42);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Deadlocks and contention
+//!
+//! With the feature `deadlock`, switched on at run time, the call that would close a cycle of locks and joins does not wait: it panics with
+//! a report of who holds and waits for what, and where, or returns it ([`Mutex::lock_checked`]). Locks that are taken in different orders
+//! are warned of before they meet. With the feature `statistics`, each object tells how often and for how long threads waited for it. The
+//! modules `deadlock` and `statistics` say more. Without the features not an instruction is added.
+//!
+//! # A pool
 //!
 //! Values move to the workers and back in place, without being encoded or copied, so a million tiny tasks cost about what a
 //! loop over rayon's iterators costs; and the same `#[task]`, moved to processes or to a cluster, gives the same bits.
@@ -116,8 +183,38 @@
 //!
 //! | threading | here |
 //! |---|---|
-//! | `Thread(target=f, args=(x,)).start()`, `join()` | [`Pool::submit`], [`Handle::wait`] |
-//! | `local()` | [`with_local`] |
+//! | `Thread(target=f, name="n", daemon=True).start()` | [`Thread::new`], [`ThreadBuilder::name`], [`ThreadBuilder::daemon`], [`ThreadBuilder::start`] |
+//! | a subclass with `run` | [`Run`], [`Thread::of`] |
+//! | `join(timeout)`, `is_alive()` | [`JoinHandle::join_timeout`] (or [`join`](JoinHandle::join)), [`JoinHandle::is_alive`]; the result comes with it |
+//! | `current_thread()`, `main_thread()`, `enumerate()`, `active_count()` | [`Thread::current`], [`Thread::main`], [`Thread::enumerate`], [`Thread::active_count`] |
+//! | `get_ident()`, `get_native_id()` | [`Thread::ident`], [`Thread::native_id`] |
+//! | waiting for threads at exit | [`wait_at_exit`], once, in `main` |
+//! | `excepthook` | [`Thread::on_panic`] |
+//! | `local()` | [`Local`]; in tasks of a pool [`with_local`] |
+//! | `Timer(5, f).start()`, `cancel()` | [`Timer::start`], [`Timer::cancel`] |
+//! | `Lock()`; `with lock:` | [`Mutex`], which holds what it guards; [`RawMutex`] with `acquire` and `release` |
+//! | `RLock()` | [`ReentrantMutex`], whose guards give `&T`; [`RawReentrantMutex`] |
+//! | `lock.acquire(timeout=1)`, `acquire(blocking=False)` | [`Mutex::lock_timeout`], [`Mutex::try_lock`] |
+//! | `Condition()`: `wait`, `wait_for(p, timeout)`, `notify(n)` | [`Condvar`] beside a [`Mutex`]: [`wait`](Condvar::wait), [`wait_for`](Condvar::wait_for), [`wait_for_timeout`](Condvar::wait_for_timeout), [`notify`](Condvar::notify) |
+//! | `Semaphore(n)`, `BoundedSemaphore(n)`, `release(k)` | [`Semaphore`], [`BoundedSemaphore`]: a [`Permit`] goes back by itself, or is [spent](Permit::spend) |
+//! | `Event()` | [`Event`] (what a pool tells its observers is [`par_core::Event`]) |
+//! | `Barrier(n, action, timeout)`, `BrokenBarrierError` | [`Barrier::with_action`], [`Barrier::timeout`], [`BarrierError`] |
+//!
+//! | queue | here |
+//! |---|---|
+//! | `Queue(maxsize)`, `LifoQueue`, `PriorityQueue`, `SimpleQueue` | [`Queue::new`], [`LifoQueue`], [`PriorityQueue`]; 0 is without a bound |
+//! | `put(x)`, `put_nowait`, `put(x, timeout=1)` | [`put`](OrderedQueue::put), [`try_put`](OrderedQueue::try_put), [`put_timeout`](OrderedQueue::put_timeout) |
+//! | `get()`, `get_nowait`, `get(timeout=1)` | [`get`](OrderedQueue::get), [`try_get`](OrderedQueue::try_get), [`get_timeout`](OrderedQueue::get_timeout) |
+//! | `Full`, `Empty`, `ShutDown` | [`PutError`], with the item, and [`GetError`] |
+//! | `qsize`, `empty`, `full` | [`len`](OrderedQueue::len), [`is_empty`](OrderedQueue::is_empty), [`is_full`](OrderedQueue::is_full) |
+//! | `task_done`, `join` | [`task_done`](OrderedQueue::task_done), [`join`](OrderedQueue::join), [`join_timeout`](OrderedQueue::join_timeout) |
+//! | `shutdown()`, `shutdown(immediate=True)` | [`shutdown`](OrderedQueue::shutdown), [`shutdown_now`](OrderedQueue::shutdown_now), which hands back what was there |
+//!
+//! | crossbeam-channel | here |
+//! |---|---|
+//! | `bounded`, `unbounded`, `send`, `recv` | a [`Queue`] that both sides share |
+//! | `select!` | [`Select`], over its channels too ([`crossbeam`]) |
+//! | the last sender is dropped | [`shutdown`](OrderedQueue::shutdown) |
 //!
 //! | rayon | here |
 //! |---|---|
@@ -130,10 +227,9 @@
 //! | `with_min_len(256)` | [`ChunkPlan::Fixed`]; [`Mapping`] says who gets which chunk |
 //! | `current_thread_index()` | [`worker_index`] |
 //!
-//! Locks, conditions, queues and channels are not here yet.
+//! Channels with poison and alternation (PyCSP) are not here yet.
 #![deny(unsafe_code)]
 
-pub mod csp;
 mod locks;
 mod pool;
 mod queue;
@@ -166,4 +262,8 @@ pub use thread::{
 };
 #[cfg(not(loom))]
 pub use thread::{Local, Timer};
+#[cfg(feature = "deadlock")]
+pub use watch::detector as deadlock;
+#[cfg(feature = "statistics")]
+pub use watch::statistics;
 pub use watch::{Deadlock, Kind};

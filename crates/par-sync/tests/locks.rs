@@ -509,3 +509,17 @@ fn thousands_of_threads_wait_and_go_on() {
     });
     assert_eq!((total.into_inner(), permits.available()), (CROWD, 3));
 }
+
+/// Without the features nothing is added: a lock is as large as the one it stands on, and so is its guard.
+#[cfg(not(any(feature = "deadlock", feature = "statistics")))]
+#[test]
+fn what_is_not_watched_takes_no_room() {
+    use std::mem::size_of;
+    assert_eq!(size_of::<Mutex<u8>>(), size_of::<parking_lot::Mutex<u8>>());
+    assert_eq!(size_of::<RwLock<u64>>(), size_of::<parking_lot::RwLock<u64>>());
+    assert_eq!(
+        size_of::<par_sync::MutexGuard<'_, u8>>(),
+        size_of::<parking_lot::MutexGuard<'_, u8>>()
+    );
+    assert_eq!(size_of::<Condvar>(), size_of::<parking_lot::Condvar>());
+}

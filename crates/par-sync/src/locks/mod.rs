@@ -61,7 +61,7 @@ fn take<G>(watch: &Watch, how: Hold, until: Until, get: impl Fn(Until) -> Option
         at_once => at_once,
     };
     let got = got.ok_or(LockError::Busy)?;
-    watch.acquired(how);
+    watch.acquired(how, until == Until::Now);
     Ok(got)
 }
 

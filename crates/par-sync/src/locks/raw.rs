@@ -67,7 +67,7 @@ impl Raw {
                 return Err(LockError::Busy);
             }
         }
-        self.watch.acquired(Hold::Exclusive);
+        self.watch.acquired(Hold::Exclusive, until == Until::Now);
         Ok(())
     }
 

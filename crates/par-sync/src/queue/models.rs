@@ -7,7 +7,7 @@ use loom::thread;
 /// Three threads with two locks each have more interleavings than can be tried: all with as many preemptions.
 fn model(check: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound = Some(3);
     model.check(check);
 }
 

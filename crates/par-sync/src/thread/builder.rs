@@ -120,7 +120,7 @@ impl<T: Send + 'static> ThreadBuilder<T> {
         check_name(self.name.as_deref())?;
         let daemon = self.daemon.unwrap_or_else(|| Thread::current().is_daemon());
         let thread = Thread::make(self.name, &self.prefix, daemon);
-        let outcome = Arc::new(Outcome::new());
+        let outcome = Arc::new(Outcome::new(thread.name()));
         let mut builder = std::thread::Builder::new().name(thread.name().to_owned());
         if let Some(bytes) = self.stack_size {
             builder = builder.stack_size(bytes);

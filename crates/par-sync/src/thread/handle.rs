@@ -45,16 +45,24 @@ enum State<T, E> {
 }
 
 impl<T, E> Outcome<T, E> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(thread: &str) -> Self {
+        let watch = Watch::new(Kind::Thread);
+        watch.name(thread);
         Outcome {
             state: Lock::new(State::Running { detached: false }),
             ended: Signal::new(),
-            watch: Watch::new(Kind::Thread),
+            watch,
         }
+    }
+
+    /// In the thread itself: it is what those who join it wait for.
+    pub(super) fn runs(&self) {
+        self.watch.acquired(Hold::Exclusive, true);
     }
 
     /// The thread has ended; a panic that is nobody's any more comes back.
     pub(super) fn end(&self, result: Result<T, E>) -> Option<E> {
+        self.watch.link().released(Hold::Exclusive);
         let mut state = self.state.lock();
         if matches!(*state, State::Running { detached: true }) {
             *state = State::Taken;
@@ -114,6 +122,7 @@ impl<T, E> Outcome<T, E> {
 /// What a thread runs.
 pub(super) fn run<T>(thread: &Thread, outcome: &Outcome<T>, work: impl FnOnce() -> T) {
     thread.enter();
+    outcome.runs();
     let result = par_core::catch(work).map_err(|error| match error {
         TaskError::Panicked(panic) => panic,
         other => Panic {
@@ -205,7 +214,7 @@ mod models {
     #[test]
     fn a_result_is_taken_by_who_waits() {
         loom::model(|| {
-            let outcome = loom::sync::Arc::new(Outcome::<i32>::new());
+            let outcome = loom::sync::Arc::new(Outcome::<i32>::new("worker"));
             let ends = loom::sync::Arc::clone(&outcome);
             let thread = thread::spawn(move || assert!(ends.end(Ok(7)).is_none()));
             assert_eq!(outcome.take(Until::Forever), Ok(Some(Ok(7))));
@@ -216,7 +225,7 @@ mod models {
     #[test]
     fn a_panic_is_told_once_whoever_is_first() {
         loom::model(|| {
-            let outcome = loom::sync::Arc::new(Outcome::<()>::new());
+            let outcome = loom::sync::Arc::new(Outcome::<()>::new("worker"));
             let ends = loom::sync::Arc::clone(&outcome);
             let panic = Panic {
                 message: "oh".to_owned(),

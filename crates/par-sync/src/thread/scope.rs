@@ -70,13 +70,14 @@ impl<'scope> ThreadScope<'scope, '_> {
         super::builder::check_name(name)?;
         let daemon = Thread::current().is_daemon();
         let thread = Thread::make(name.map(str::to_owned), "Thread", daemon);
-        let outcome = Arc::new(Outcome::new());
+        let outcome = Arc::new(Outcome::new(thread.name()));
         let (mine, theirs, first) = (thread.clone(), Arc::clone(&outcome), Arc::clone(&self.first));
         thread.begin();
         let started = std::thread::Builder::new()
             .name(thread.name().to_owned())
             .spawn_scoped(self.scope, move || {
                 mine.enter();
+                theirs.runs();
                 let result = par_core::carry(work);
                 mine.end();
                 if let Some(panic) = theirs.end(result) {

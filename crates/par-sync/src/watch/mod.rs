@@ -3,15 +3,33 @@
 //! Each object that threads wait for has a [`Watch`]. Without the features it is empty, and its calls are no instruction.
 
 mod deadlock;
+#[cfg(not(any(feature = "deadlock", feature = "statistics")))]
 mod off;
+#[cfg(any(feature = "deadlock", feature = "statistics"))]
+mod on;
+
+#[cfg(feature = "deadlock")]
+pub mod detector;
+#[cfg(feature = "deadlock")]
+mod graph;
+#[cfg(feature = "statistics")]
+pub mod statistics;
 
 pub use deadlock::Deadlock;
+
+#[cfg(not(any(feature = "deadlock", feature = "statistics")))]
+use off as here;
+#[cfg(any(feature = "deadlock", feature = "statistics"))]
+use on as here;
+
 #[cfg(not(loom))]
-pub(crate) use off::Link;
-pub(crate) use off::{Waiting, Watch};
+pub(crate) use here::Link;
+pub(crate) use here::{Waiting, Watch};
+
+use std::fmt;
 
 /// What a watched object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// A [`Mutex`](crate::Mutex) or its raw form.
@@ -30,19 +48,31 @@ pub enum Kind {
     Barrier,
     /// A queue.
     Queue,
-    /// A CSP channel or barrier.
-    Channel,
     /// A thread that others join.
     Thread,
-    /// A task of a pool that others wait for.
-    Task,
 }
 
-/// How a lock is held.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Mutex => "mutex",
+            Kind::ReentrantMutex => "re-entrant mutex",
+            Kind::RwLock => "read-write lock",
+            Kind::Semaphore => "semaphore",
+            Kind::Condvar => "condition",
+            Kind::Event => "event",
+            Kind::Barrier => "barrier",
+            Kind::Queue => "queue",
+            Kind::Thread => "thread",
+        })
+    }
+}
+
+/// How a lock is held, or wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {
     /// By one thread.
     Exclusive,
-    /// By readers.
+    /// By readers; or an object without an owner is waited for.
     Shared,
 }

@@ -32,9 +32,9 @@ impl Watch {
         Ok(Waiting(PhantomData))
     }
 
-    /// The calling thread has the lock now.
+    /// The calling thread has the lock now; `tried` if it would not have waited for it.
     #[inline(always)]
-    pub(crate) fn acquired(&self, _how: Hold) {}
+    pub(crate) fn acquired(&self, _how: Hold, _tried: bool) {}
 
     /// What a guard keeps of it: no word where nothing is watched.
     #[inline(always)]

@@ -1,0 +1,372 @@
+//! The detector of deadlocks: what it finds, where it is silent, and how it tells.
+#![cfg(feature = "deadlock")]
+
+use par_sync::{
+    Barrier, Condvar, Event, JoinError, LockError, Mutex, Queue, RawMutex, ReentrantMutex, RwLock, Thread,
+    deadlock, scope,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes that long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn settle(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Until the detector has seen a thread wait for what is called so.
+fn waits_for(name: &str) {
+    settle(name, || {
+        deadlock::snapshot().contains(&format!("waits for {name}"))
+    });
+}
+
+#[test]
+fn a_thread_does_not_wait_for_itself() {
+    deadlock::enable();
+    let mutex = Mutex::named("mine", ());
+    let held = mutex.lock();
+    let report = mutex.lock_checked().unwrap_err().to_string();
+    assert!(
+        report.starts_with("deadlock: a thread waits for what it holds:"),
+        "{report}"
+    );
+    assert!(
+        report.contains(r#"holds mutex "mine" since crates/par-sync/tests/deadlock.rs:"#),
+        "{report}"
+    );
+    let late = mutex.lock_timeout(Duration::from_secs(3600)).unwrap_err();
+    assert!(matches!(late, LockError::Deadlock(_)), "{late}");
+    assert_eq!(mutex.try_lock().unwrap_err(), LockError::Busy);
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(mutex.lock()))).unwrap_err();
+    assert!(
+        panic
+            .downcast_ref::<String>()
+            .is_some_and(|text| text.contains("\"mine\""))
+    );
+    drop(held);
+    drop(mutex.lock());
+
+    let raw = RawMutex::new();
+    raw.acquire();
+    assert!(raw.acquire_checked().is_err());
+    raw.release().expect("mine");
+    let again = ReentrantMutex::new(());
+    let (one, two) = (again.lock(), again.lock_checked().expect("it may"));
+    drop((one, two));
+    let shared = RwLock::named("shared", ());
+    let read = shared.read();
+    assert!(
+        shared.write_checked().is_err(),
+        "a reader that wants to write waits for itself"
+    );
+    drop(read);
+    drop(shared.write());
+}
+
+#[test]
+fn two_threads_and_two_locks_the_wrong_way_round() {
+    deadlock::enable();
+    let (left, right) = (Mutex::named("left", ()), Mutex::named("right", ()));
+    let taken = Event::new();
+    scope(|scope| {
+        let held = right.lock();
+        scope.spawn(|| {
+            let _left = left.lock();
+            taken.set();
+            drop(right.lock());
+        });
+        taken.wait();
+        waits_for(r#"mutex "right""#);
+        let report = left.lock_checked().unwrap_err().to_string();
+        assert!(
+            report.starts_with("deadlock: 2 threads wait for each other:"),
+            "{report}"
+        );
+        for part in [
+            r#"holds mutex "left""#,
+            r#"holds mutex "right""#,
+            r#"waits for mutex "left""#,
+            r#"waits for mutex "right""#,
+        ] {
+            assert!(report.contains(part), "{part} in {report}");
+        }
+        // Whoever is told gives way, and the other goes on.
+        drop(held);
+    });
+    drop((left.lock(), right.lock()));
+}
+
+#[test]
+fn rings_of_many_are_closed_by_the_last() {
+    deadlock::enable();
+    const RING: usize = 8;
+    let locks: Vec<Mutex<()>> = (0..RING)
+        .map(|number| Mutex::named(&format!("ring-{number}"), ()))
+        .collect();
+    let all_have_one = Barrier::new(RING).expect("parties");
+    scope(|scope| {
+        for number in 0..RING - 1 {
+            let (locks, all_have_one) = (&locks, &all_have_one);
+            scope.spawn(move || {
+                let _mine = locks[number].lock();
+                all_have_one.wait().expect("nobody gives up");
+                drop(locks[number + 1].lock());
+            });
+        }
+        let last = locks[RING - 1].lock();
+        all_have_one.wait().expect("nobody gives up");
+        (1..RING).for_each(|number| waits_for(&format!("mutex \"ring-{number}\"")));
+        let report = locks[0].lock_checked().unwrap_err().to_string();
+        assert!(report.starts_with("deadlock: 8 threads"), "{report}");
+        drop(last);
+    });
+}
+
+#[test]
+fn a_join_of_a_thread_that_waits_for_my_lock() {
+    deadlock::enable();
+    let mutex = Arc::new(Mutex::named("joined", ()));
+    let held = mutex.lock();
+    let theirs = Arc::clone(&mutex);
+    let thread = Thread::new(move || drop(theirs.lock()))
+        .name("waits")
+        .start()
+        .expect("a thread");
+    waits_for(r#"mutex "joined""#);
+    match thread.join() {
+        Err(JoinError::Deadlock(deadlock)) => {
+            let report = deadlock.to_string();
+            assert!(report.contains("waits for thread \"waits\""), "{report}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+}
+
+#[test]
+fn writers_and_readers_in_a_ring() {
+    deadlock::enable();
+    let (shared, other) = (RwLock::named("pages", ()), Mutex::named("index", ()));
+    let taken = Event::new();
+    scope(|scope| {
+        let read = shared.read();
+        scope.spawn(|| {
+            let _other = other.lock();
+            taken.set();
+            drop(shared.write());
+        });
+        taken.wait();
+        waits_for(r#"read-write lock "pages""#);
+        assert!(other.lock_checked().is_err(), "the writer waits for this reader");
+        drop(read);
+    });
+    // A reader in the middle: it waits for a writer that waits for me.
+    let (shared, gate) = (RwLock::named("tables", ()), Mutex::named("gate", ()));
+    let taken = Event::new();
+    scope(|scope| {
+        let mine = shared.read();
+        scope.spawn(|| drop(shared.write()));
+        waits_for(r#"read-write lock "tables""#);
+        scope.spawn(|| {
+            let _gate = gate.lock();
+            taken.set();
+            drop(shared.read());
+        });
+        taken.wait();
+        settle("both wait", || {
+            deadlock::snapshot()
+                .matches(r#"waits for read-write lock "tables""#)
+                .count()
+                == 2
+        });
+        let report = gate.lock_checked().unwrap_err().to_string();
+        assert!(report.starts_with("deadlock: 3 threads"), "{report}");
+        drop(mine);
+    });
+}
+
+/// Who waits for a time gives way by itself.
+#[test]
+fn a_cycle_that_ends_by_itself_is_none() {
+    deadlock::enable();
+    let (left, right) = (
+        Mutex::named("patient-left", ()),
+        Mutex::named("patient-right", ()),
+    );
+    let taken = Event::new();
+    scope(|scope| {
+        let held = right.lock();
+        let patient = scope.spawn(|| {
+            let _left = left.lock();
+            taken.set();
+            right.lock_timeout(Duration::from_millis(100)).map(drop)
+        });
+        taken.wait();
+        settle("it waits, or did", || {
+            deadlock::snapshot().contains("patient-right") || !patient.is_alive()
+        });
+        drop(left.lock_checked().expect("the other gives way"));
+        drop(held);
+        assert_eq!(patient.join().expect("no panic"), Err(LockError::Busy));
+    });
+}
+
+#[test]
+fn what_is_given_back_for_a_sleep_is_not_held() {
+    deadlock::enable();
+    let (mutex, condvar) = (Mutex::named("slept", false), Condvar::new());
+    scope(|scope| {
+        scope.spawn(|| {
+            let mut guard = mutex.lock();
+            condvar.wait_for(&mut guard, |ready| *ready);
+        });
+        waits_for("condition made at");
+        *mutex.lock_checked().expect("it sleeps without the lock") = true;
+        condvar.notify_all();
+    });
+}
+
+#[test]
+fn a_forgotten_guard_is_held_for_ever() {
+    deadlock::enable();
+    let mutex = Mutex::named("forgotten", ());
+    std::mem::forget(mutex.lock());
+    assert!(mutex.lock_checked().is_err());
+}
+
+/// Warnings, in one test, as there is one hook.
+#[test]
+fn orders_that_could_meet_are_warned_of_once() {
+    deadlock::enable();
+    let told: Arc<Queue<String>> = Arc::new(Queue::new(0));
+    let tell = Arc::clone(&told);
+    let own = Mutex::named("of the hook", ());
+    deadlock::on_warning(Some(Box::new(move |warning| {
+        drop(own.lock());
+        // Other tests take locks in wrong orders as well.
+        if warning.contains("ordered-") {
+            tell.put(warning.to_owned()).expect("open");
+            panic!("in the hook");
+        }
+    })));
+    let [a, b, c, gate] = ["a", "b", "c", "gate"].map(|name| Mutex::named(&format!("ordered-{name}"), ()));
+    for _ in 0..2 {
+        let _a = a.lock();
+        drop(b.lock());
+    }
+    assert!(told.is_empty());
+    for _ in 0..3 {
+        let _b = b.lock();
+        drop(a.lock());
+    }
+    let warning = told.try_get().expect("one");
+    assert!(
+        warning.contains(r#"mutex "ordered-b""#) && warning.contains(r#"mutex "ordered-a""#),
+        "{warning}"
+    );
+    assert_eq!(warning.matches("tests/deadlock.rs:").count(), 4, "{warning}");
+    assert!(told.is_empty(), "once a pair");
+    // Behind a gate they cannot meet; and who only tries does not wait.
+    for pair in [[&b, &c], [&c, &b]] {
+        let _gate = gate.lock();
+        let _first = pair[0].lock();
+        drop(pair[1].lock());
+    }
+    assert!(told.is_empty(), "{:?}", told.try_get());
+    let _c = c.lock();
+    drop(a.try_lock().expect("free"));
+    drop(_c);
+    let _a = a.lock();
+    drop(c.try_lock().expect("free"));
+    assert!(told.is_empty());
+    deadlock::on_warning(None);
+}
+
+/// Philosophers who take their forks in one order eat, and nobody is alarmed; in their own order some day all have one fork.
+#[test]
+fn philosophers() {
+    deadlock::enable();
+    const TABLE: usize = 5;
+    let dine = |in_order: bool| {
+        let forks: Vec<Mutex<usize>> = (0..TABLE).map(|_| Mutex::new(0)).collect();
+        let (meals, alarms) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        scope(|scope| {
+            for seat in 0..TABLE {
+                let (forks, meals, alarms) = (&forks, &meals, &alarms);
+                scope.spawn(move || {
+                    let (mut first, mut second) = (seat, (seat + 1) % TABLE);
+                    if in_order && first > second {
+                        std::mem::swap(&mut first, &mut second);
+                    }
+                    for _ in 0..if in_order { 2_000 } else { 100_000 } {
+                        if !in_order && alarms.load(Ordering::Relaxed) > 0 {
+                            return;
+                        }
+                        let Ok(one) = forks[first].lock_checked() else {
+                            alarms.fetch_add(1, Ordering::Relaxed);
+                            return;
+                        };
+                        if !in_order {
+                            std::thread::yield_now();
+                        }
+                        match forks[second].lock_checked() {
+                            Ok(mut other) => *other += 1,
+                            Err(_) => _ = alarms.fetch_add(1, Ordering::Relaxed),
+                        }
+                        meals.fetch_add(1, Ordering::Relaxed);
+                        drop(one);
+                    }
+                });
+            }
+        });
+        (meals.into_inner(), alarms.into_inner())
+    };
+    deadlock::on_warning(Some(Box::new(|_| ())));
+    assert_eq!(dine(true), (TABLE * 2_000, 0));
+    let (_, alarms) = dine(false);
+    assert!(alarms > 0, "they never met");
+}
+
+/// Many threads, many locks of all kinds, always in one order: nobody is alarmed.
+#[test]
+fn a_storm_in_order_raises_no_alarm() {
+    deadlock::enable();
+    let mutexes: Vec<Mutex<u32>> = (0..4).map(|_| Mutex::new(0)).collect();
+    let shared: Vec<RwLock<u32>> = (0..4).map(|_| RwLock::new(0)).collect();
+    let queue = Queue::new(2);
+    scope(|scope| {
+        for seed in 0..6u32 {
+            let (mutexes, shared, queue) = (&mutexes, &shared, &queue);
+            scope.spawn(move || {
+                let mut random = seed.wrapping_mul(2_654_435_761) | 1;
+                for _ in 0..3_000 {
+                    random ^= random << 13;
+                    random ^= random >> 17;
+                    random ^= random << 5;
+                    let at = (random % 3) as usize;
+                    let read = (random & 8 == 0).then(|| shared[at].read_checked().expect("in order"));
+                    let one = mutexes[at].lock_checked().expect("in order");
+                    let mut two = mutexes[at + 1].lock_checked().expect("in order");
+                    *two += *one;
+                    drop((two, one, read));
+                    if random & 16 == 0 {
+                        *shared[at + 1].write_checked().expect("in order") += 1;
+                    }
+                    if seed % 2 == 0 {
+                        queue.put(random).expect("open");
+                    } else {
+                        queue.get().expect("as many");
+                    }
+                }
+            });
+        }
+    });
+}
