@@ -185,21 +185,18 @@ mod models {
     fn what_was_written_before_is_seen_by_all_who_waited() {
         loom::model(|| {
             let event = Arc::new(Event::new());
-            let value = Arc::new(loom::cell::UnsafeCell::new(0));
+            // Relaxed: it is the event that orders the write before the reads.
+            let value = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
             let waiters: Vec<_> = (0..2)
                 .map(|_| {
                     let (event, value) = (Arc::clone(&event), Arc::clone(&value));
                     thread::spawn(move || {
                         event.wait();
-                        // SAFETY: it was written before the flag was raised, and never after.
-                        #[allow(unsafe_code, reason = "what is tested")]
-                        value.with(|value| unsafe { *value })
+                        value.load(Ordering::Relaxed)
                     })
                 })
                 .collect();
-            // SAFETY: nobody reads before the flag is raised.
-            #[allow(unsafe_code, reason = "what is tested")]
-            value.with_mut(|value| unsafe { *value = 7 });
+            value.store(7, Ordering::Relaxed);
             event.set();
             for waiter in waiters {
                 assert_eq!(waiter.join().expect("it goes on"), 7);
