@@ -59,6 +59,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Communicating sequential processes
+//!
+//! [`csp`] has channels with ends, which are poisoned or retire; choice among communications on both sides; and networks of threads or of light
+//! tasks:
+//!
+//! ```
+//! use par_sync::csp;
+//!
+//! let (mut out, mut into) = csp::one2one();
+//! let sum = csp::parallel(|network| {
+//!     network.spawn("numbers", move || {
+//!         for number in 1..=10 {
+//!             out.write(number)?;
+//!         }
+//!         Ok(()) // its end retires
+//!     });
+//!     std::iter::from_fn(|| into.read().ok()).sum::<u32>()
+//! });
+//! assert_eq!(sum, 55);
+//! ```
+//!
 //! # Deadlocks and contention
 //!
 //! With the feature `deadlock`, switched on at run time, the call that would close a cycle of locks and joins does not wait: it panics with
@@ -227,9 +248,11 @@
 //! | `with_min_len(256)` | [`ChunkPlan::Fixed`]; [`Mapping`] says who gets which chunk |
 //! | `current_thread_index()` | [`worker_index`] |
 //!
-//! Channels with poison and alternation (PyCSP) are not here yet.
+//! PyCSP has its table in [`csp`].
 #![deny(unsafe_code)]
 
+#[cfg(not(loom))]
+pub mod csp;
 mod locks;
 mod pool;
 mod queue;

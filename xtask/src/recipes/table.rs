@@ -92,6 +92,12 @@ pub(crate) const RECIPES: &[Recipe] = &[
         r2_evaluate,
     ),
     Recipe::plain(
+        "r5_csp",
+        "par-sync",
+        "0 to 4; the counter's trace ends in DoneWrite, Poison, QuitProcess; sums of the four kinds of channels; two choices",
+        r5_csp,
+    ),
+    Recipe::plain(
         "r1_exec",
         "par-process",
         "the called program's line, and that of the program that replaces this one; the line after that never runs",

@@ -164,3 +164,52 @@ pub(super) fn r2_evaluate(seen: &Observed) -> Result<(), String> {
     // Waiting side by side: eight take about as long as one.
     require(row("network")?[3] < 0.6, "threads wait side by side")
 }
+
+pub(super) fn r5_csp(seen: &Observed) -> Result<(), String> {
+    let numbers = seen.stdout.lines().filter_map(|line| line.parse::<u32>().ok());
+    require(numbers.eq(0..5), "0 to 4, in order")?;
+    let of_counter: Vec<&str> = seen
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("trace "))
+        .collect();
+    let kinds = [
+        "BlockOnWrite",
+        "DoneWrite",
+        "Poison",
+        "QuitProcess",
+        "StartProcess",
+    ];
+    let kind = |line: &str| {
+        kinds
+            .into_iter()
+            .find(|kind| line.contains(&format!("\"{kind}\"")))
+    };
+    let what: Vec<&str> = of_counter.iter().filter_map(|line| kind(line)).collect();
+    require(
+        what.first() == Some(&"StartProcess"),
+        "the trace begins with the process",
+    )?;
+    require(
+        what.ends_with(&["DoneWrite", "Poison", "QuitProcess"]),
+        "and ends with it, by a poison",
+    )?;
+    let writes = what.iter().filter(|what| **what == "DoneWrite").count();
+    require(writes == 5, "five writes")?;
+    // Who blocks is done later, and before it blocks again.
+    let blocks = what.windows(2).filter(|pair| pair[0] == "BlockOnWrite");
+    require(
+        blocks.into_iter().all(|pair| pair[1] == "DoneWrite"),
+        "a write that blocks is done next",
+    )?;
+    for (name, total) in [
+        ("One2One", 55),
+        ("One2Any", 55),
+        ("Any2One", 165),
+        ("Any2Any", 165),
+    ] {
+        expect(seen, &format!("{name}: {total}"), 1)?;
+    }
+    expect(seen, "chosen: left", 1)?;
+    expect(seen, "chosen: right", 1)
+}

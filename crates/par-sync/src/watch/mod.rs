@@ -48,6 +48,8 @@ pub enum Kind {
     Barrier,
     /// A queue.
     Queue,
+    /// A channel of [`csp`](crate::csp).
+    Channel,
     /// A thread that others join.
     Thread,
 }
@@ -63,6 +65,7 @@ impl fmt::Display for Kind {
             Kind::Event => "event",
             Kind::Barrier => "barrier",
             Kind::Queue => "queue",
+            Kind::Channel => "channel",
             Kind::Thread => "thread",
         })
     }
