@@ -251,7 +251,6 @@
 //! PyCSP has its table in [`csp`].
 #![deny(unsafe_code)]
 
-#[cfg(not(loom))]
 pub mod csp;
 mod locks;
 mod pool;

@@ -64,7 +64,7 @@
 //! | `Sequence(p(), q())` | one call after the other |
 //! | `Spawn(p())` | [`Network::spawn`] without a join; the network waits for it |
 //! | `Channel()`, `chan.reader()`, `chan.writer()` | [`any2any`] and its relatives; ends of kind [`Any`] can be cloned |
-//! | `Channel(buffer=n)` | [`Buffer`]: `any2any_buffered(n)` |
+//! | `Channel(buffer=n)` | [`any2any_buffered`] and its relatives |
 //! | `cin()`, `cout(x)` | [`Reader::read`], [`Writer::write`] |
 //! | `poison(c)`, `retire(c)` | [`Reader::poison`], [`Writer::poison`]; an end that is dropped retires |
 //! | `ChannelPoisonException`, `ChannelRetireException` | [`Stop`] |
@@ -91,3 +91,6 @@ pub use ends::{
 pub use light::Lights;
 pub use network::{Network, Process, ProcessError, parallel};
 pub use stop::{Stop, WriteError};
+
+#[cfg(all(test, loom))]
+mod models;
