@@ -240,6 +240,7 @@
 //! | rayon | here |
 //! |---|---|
 //! | `ThreadPoolBuilder::num_threads` | [`Builder::workers`], and [`Pool::resize`] later |
+//! | `thread_name`, `stack_size`, and cores of one's own | [`ThreadOptions`]; what workers did: [`ThreadEngine::statistics`] |
 //! | `join(a, b)` | [`Pool::join_with`] |
 //! | `scope(\|s\| s.spawn(..))` | [`Pool::scope_with`] |
 //! | `par_iter().map(f).collect()` | [`Pool::map_slice`] |
@@ -271,7 +272,7 @@ pub use locks::{
 pub use par_core;
 // The whole trait layer: who depends on this crate alone needs no other.
 pub use par_core::*;
-pub use pool::{ThreadEngine, ThreadOptions, ThreadPool};
+pub use pool::{ThreadEngine, ThreadOptions, ThreadPool, WorkerStatistics};
 pub use queue::{
     Fifo, GetError, Iter, Lifo, LifoQueue, Order, OrderedQueue, Priority, PriorityQueue, PutError, Queue,
     TaskDoneError,

@@ -11,6 +11,7 @@ mod queue;
 mod shutdown;
 #[allow(unsafe_code, reason = "halves of joins are run by other threads, in place")]
 mod stack_job;
+mod statistics;
 mod threads;
 #[allow(unsafe_code, reason = "finds the worker that this thread is")]
 mod worker;
@@ -26,6 +27,7 @@ use par_core::{Capabilities, Info, Pool, StartError};
 use parking_lot::{Mutex, RwLock};
 use queue::{Phase, Queue};
 use stack_job::JobRef;
+pub use statistics::WorkerStatistics;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -67,6 +69,9 @@ pub struct ThreadOptions {
     /// The encoding mode, for tests: inputs and outputs cross to the workers as bytes, as they would to another process, so
     /// that faults of serde show before a cluster is there. What borrows still runs typed.
     pub encode: bool,
+    /// The cores that the workers keep to: worker `i` runs on `cores[i % cores.len()]` only. Where it is empty, they run where the system
+    /// likes, which is best in most cases. Linux only.
+    pub cores: Vec<usize>,
     /// The stack of each thread in bytes; `None` is the default of the standard library (2 MiB, or `RUST_MIN_STACK`).
     pub stack_size: Option<usize>,
 }
@@ -76,6 +81,7 @@ impl Default for ThreadOptions {
         ThreadOptions {
             name: "par-worker".to_owned(),
             encode: false,
+            cores: Vec::new(),
             stack_size: None,
         }
     }
@@ -141,6 +147,12 @@ impl Launch for ThreadEngine {
             let reason = format!("a thread's name must not hold a NUL byte, got {:?}", options.name);
             return Err(StartError::Option {
                 option: "name",
+                reason,
+            });
+        }
+        if let Err(reason) = statistics::check_cores(&options.cores) {
+            return Err(StartError::Option {
+                option: "cores",
                 reason,
             });
         }

@@ -557,3 +557,80 @@ fn named(name: &str) -> usize {
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|comm| comm.starts_with(name)).count()
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_keep_to_their_cores() {
+    let allowed = || {
+        let status = std::fs::read_to_string("/proc/thread-self/status").expect("proc(5)");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.expect("it is there").trim().to_owned()
+    };
+    let mine = allowed();
+    let first: usize = mine
+        .split([',', '-'])
+        .next()
+        .and_then(|core| core.parse().ok())
+        .expect("a core");
+    let with = |cores: Vec<usize>| {
+        let options = ThreadOptions {
+            cores,
+            ..ThreadOptions::default()
+        };
+        ThreadPool::builder().workers(3).options(options).build()
+    };
+    let pool = with(vec![first]).expect("starts");
+    let handles: Vec<_> = (0..6)
+        .map(|_| {
+            pool.submit_fn((), |()| {
+                std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default()
+            })
+        })
+        .collect();
+    for handle in handles {
+        let status = handle.expect("open").wait().expect("a text");
+        assert!(
+            status
+                .lines()
+                .any(|line| line.trim() == format!("Cpus_allowed_list:\t{first}")),
+            "{status}"
+        );
+    }
+    assert_eq!(allowed(), mine, "the caller is free");
+    let error = with(vec![first, 1_000_000])
+        .expect_err("no such core")
+        .to_string();
+    assert!(
+        error.contains("core 1000000 is not one of those that this program may use"),
+        "{error}"
+    );
+}
+
+#[test]
+fn workers_count_what_they_do() {
+    let pool = pool(2);
+    for handle in (0..50).map(|x| pool.submit::<square>(x)).collect::<Vec<_>>() {
+        handle.expect("open").on_done(|| ());
+    }
+    let ran = || {
+        pool.engine()
+            .statistics()
+            .iter()
+            .map(|worker| worker.ran)
+            .sum::<u64>()
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while ran() < 50 {
+        assert!(Instant::now() < until, "{:?}", pool.engine().statistics());
+        std::thread::yield_now();
+    }
+    assert_eq!((pool.engine().statistics().len(), ran()), (2, 50));
+    assert_eq!(pool.engine().waiting(), 0);
+    let gate = Gate::close(&pool);
+    let other = Gate::close(&pool);
+    let queued: Vec<_> = (0..3).map(|x| pool.submit::<square>(x).expect("open")).collect();
+    assert_eq!(pool.engine().waiting(), 3);
+    drop((gate, other, queued));
+}

@@ -1,6 +1,8 @@
 //! Queues: against a model, in storms, and where things go wrong.
 
-use par_sync::{Event, GetError, LifoQueue, Mutex, PriorityQueue, PutError, Queue, Select, TaskDoneError};
+use par_sync::{
+    Event, GetError, LifoQueue, Mutex, PriorityQueue, PutError, Queue, Select, TaskDoneError, csp,
+};
 use proptest::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -413,16 +415,22 @@ fn selects_lose_nothing() {
     let (sender, receiver) = crossbeam_channel::bounded(2);
     let over = Event::new();
     let got = Mutex::new(Vec::new());
+    let (writer, reader) = csp::any2any();
+    // Not retired before the end: that would be something to read all the time.
+    let kept = writer.clone();
     thread::scope(|scope| {
         let takers: Vec<_> = (0..3)
             .map(|_| {
-                scope.spawn(|| {
+                let mut reader = reader.clone();
+                let (one, two, receiver, over, got) = (&one, &two, &receiver, &over, &got);
+                scope.spawn(move || {
                     loop {
                         let item = Select::new()
-                            .get(&one, |item| item.ok())
-                            .get(&two, |item| item.ok())
-                            .recv(&receiver, |item| item.ok())
-                            .event(&over, || None)
+                            .get(one, |item| item.ok())
+                            .get(two, |item| item.ok())
+                            .recv(receiver, |item| item.ok())
+                            .read(&mut reader, |item| item.ok())
+                            .event(over, || None)
                             .wait();
                         match item {
                             Some(item) => got.lock().push(item),
@@ -439,15 +447,20 @@ fn selects_lose_nothing() {
             let sender = sender.clone();
             move || (2 * ITEMS..3 * ITEMS).for_each(|item| sender.send(item).expect("open"))
         });
-        settle("all are got", || got.lock().len() as u32 >= 3 * ITEMS);
+        scope.spawn(move || {
+            let mut writer = writer;
+            (3 * ITEMS..4 * ITEMS).for_each(|item| writer.write(item).expect("open"));
+        });
+        settle("all are got", || got.lock().len() as u32 >= 4 * ITEMS);
         over.set();
+        drop(kept);
         takers
             .into_iter()
             .for_each(|taker| taker.join().expect("no panic"));
     });
     let mut got = got.into_inner();
     got.sort_unstable();
-    assert!(got.into_iter().eq(0..3 * ITEMS));
+    assert!(got.into_iter().eq(0..4 * ITEMS));
 }
 
 #[test]

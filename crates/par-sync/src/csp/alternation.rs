@@ -133,6 +133,9 @@ impl<T, K, R, F: FnOnce(Result<(), WriteError<T>>) -> R> Guard<R> for Output<'_,
                     && let Some(value) = self.value.take()
                 {
                     state.write_later(offer, branch, value, &self.slot);
+                    let watchers = state.watchers.all();
+                    drop(state);
+                    watchers.poke();
                 }
                 Attempt::Blocked
             }

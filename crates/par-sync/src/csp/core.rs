@@ -11,6 +11,7 @@
 use super::offer::{Met, Offer, Wake};
 use super::stop::Stop;
 use super::trace::{self, What};
+use crate::queue::Watchers;
 use crate::sync_seam::{Lock, Locked};
 use crate::watch::{Kind, Watch};
 use std::collections::VecDeque;
@@ -50,6 +51,8 @@ pub(super) struct State<T> {
     pub(super) reader_ends: usize,
     pub(super) writer_ends: usize,
     poisoned: bool,
+    /// Selects that have a reader of it among others.
+    pub(super) watchers: Watchers,
 }
 
 struct ReadEntry<T> {
@@ -95,6 +98,7 @@ impl<T> Core<T> {
                 reader_ends: 1,
                 writer_ends: 1,
                 poisoned: false,
+                watchers: Watchers::default(),
             }),
         })
     }
@@ -189,6 +193,9 @@ impl<T> Core<T> {
                 return Tried::Gone;
             }
             state.buffer.extend(value.take());
+            let watchers = state.watchers.all();
+            drop(state);
+            watchers.poke();
             return Tried::Done(Ok(()));
         }
         Tried::Blocked(state)
@@ -224,8 +231,10 @@ impl<T> Core<T> {
             }
             left = std::mem::take(&mut state.buffer);
         }
+        let watchers = state.watchers.all();
         drop(state);
         woken.into_iter().for_each(Wake::go);
+        watchers.poke();
         drop(left);
     }
 
@@ -264,6 +273,9 @@ impl<T> Core<T> {
             at += 1;
         }
         state.buffer.push_front(value);
+        let watchers = state.watchers.all();
+        drop(state);
+        watchers.poke();
     }
 }
 

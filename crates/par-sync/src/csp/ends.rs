@@ -4,6 +4,8 @@ use super::core::{Core, End, Slot, Tried};
 use super::offer::Offer;
 use super::stop::{Stop, WriteError, goes_down};
 use super::trace::{self, What};
+#[cfg(not(loom))]
+use crate::queue::Poke;
 use crate::sync_seam::{Lock, Until};
 use crate::watch::Hold;
 use std::fmt;
@@ -154,6 +156,17 @@ impl<T, K> Reader<T, K> {
         }
     }
 
+    /// From now on `poke` hears when there may be something to read, until it is let go.
+    #[cfg(not(loom))]
+    pub(crate) fn watch(&self, poke: &Poke) {
+        self.core.lock().watchers.add(poke);
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn unwatch(&self, poke: &Poke) {
+        self.core.lock().watchers.remove(poke);
+    }
+
     /// Ends the channel at once, for all.
     pub fn poison(self) {
         let state = self.core.lock();
@@ -251,7 +264,9 @@ impl<T, K> Writer<T, K> {
                 if let Some(value) = value.take() {
                     state.write_later(&waiting.offer, 0, value, &waiting.slot);
                 }
+                let watchers = state.watchers.all();
                 drop(state);
+                watchers.poke();
                 trace::channel(What::BlockOnWrite, self.core.number);
                 Begun::Waiting(waiting)
             }

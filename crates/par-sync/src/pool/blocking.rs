@@ -36,7 +36,8 @@ impl Inner {
         let spawned = self
             .builder(format!("{}-{index}s", self.options.name))
             .spawn(move || {
-                let desk = Arc::new(Desk::default());
+                inner.keep_to_core(index);
+                let desk = Arc::new(Desk::new(index));
                 inner.queue.state.lock().desks.push(Arc::clone(&desk));
                 let entered = par_core::enter_worker(index, weak);
                 let worker = Worker::new(Arc::clone(&inner), index, Arc::clone(&desk), None);

@@ -3,7 +3,7 @@
 use super::Inner;
 use super::lounge::Bell;
 use super::queue::{Phase, Seeker, Work};
-use super::worker::{Bench, Desk, Seat, Worker};
+use super::worker::{Bench, Desk, Seat, Worker, count};
 use par_core::{Claimant, Event, StartError, TaskError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -121,7 +121,8 @@ impl Inner {
         let handle = self
             .builder(format!("{}-{index}", self.options.name))
             .spawn(move || {
-                let desk = Arc::new(Desk::default());
+                inner.keep_to_core(index);
+                let desk = Arc::new(Desk::new(index));
                 inner.queue.state.lock().desks.push(Arc::clone(&desk));
                 let entered = par_core::enter_worker(index, engine);
                 let bench = Bench::new(deque, seat, &inner);
@@ -237,6 +238,7 @@ fn serve(worker: &Worker) {
                 None => break,
             }
         } else {
+            count(&worker.desk().slept, 1);
             inner.lounge.sleep(&bell);
         }
     }

@@ -29,11 +29,33 @@ pub(crate) struct Worker {
 }
 
 /// What a thread is running parts of, outermost first, for a shutdown that raises their tokens.
-#[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) jobs: Mutex<Vec<Arc<Job>>>,
-    /// How many parts this thread has run.
+    /// The index of the worker, or of that for which this thread is a substitute.
+    pub(crate) worker: usize,
+    /// How many parts this thread has run. Only it writes this and what follows.
     pub(crate) ran: AtomicU64,
+    /// How many halves it took from others.
+    pub(crate) stolen: AtomicU64,
+    /// How many times it slept.
+    pub(crate) slept: AtomicU64,
+}
+
+impl Desk {
+    pub(crate) fn new(worker: usize) -> Self {
+        Desk {
+            jobs: Mutex::default(),
+            worker,
+            ran: AtomicU64::new(0),
+            stolen: AtomicU64::new(0),
+            slept: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Adds to a number that only this thread writes.
+pub(crate) fn count(number: &AtomicU64, more: u64) {
+    number.store(number.load(Ordering::Relaxed) + more, Ordering::Relaxed);
 }
 
 /// Where a worker offers halves of joins. Substitutes have none.
@@ -191,6 +213,11 @@ impl Worker {
         f()
     }
 
+    /// What this thread counts.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// Runs a claim to its end, and further ones of its job as long as `next` says for whom.
     pub(crate) fn run_claim(&self, mut claim: Claim, next: impl Fn() -> Option<Claimant>) {
         struct Off<'a>(&'a Desk);
@@ -214,13 +241,11 @@ impl Worker {
                 let parts = claim.range().len() as u64;
                 if encoded {
                     super::encoded::run(claim, self.index);
-                    self.desk.ran.fetch_add(parts, Ordering::Relaxed);
+                    count(&self.desk.ran, parts);
                     break;
                 }
                 claim.run_here();
-                // Only this thread writes it.
-                let ran = self.desk.ran.load(Ordering::Relaxed);
-                self.desk.ran.store(ran + parts, Ordering::Relaxed);
+                count(&self.desk.ran, parts);
                 if !next().is_some_and(|who| claim.next(who)) {
                     break;
                 }
@@ -239,7 +264,9 @@ impl Worker {
         let bench = self.bench.as_ref()?;
         bench.with_seats(&self.inner, |seats| {
             let (before, after) = seats.split_at(self.index.min(seats.len()));
-            after.iter().skip(1).chain(before).find_map(|seat| seat.steal())
+            let half = after.iter().skip(1).chain(before).find_map(|seat| seat.steal())?;
+            count(&self.desk.stolen, 1);
+            Some(half)
         })
     }
 

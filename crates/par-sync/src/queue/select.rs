@@ -8,13 +8,14 @@
 
 use super::{GetError, Order, OrderedQueue, Poke, PutError};
 use crate::Event;
+use crate::csp::{Reader, Stop};
 use crate::sync_seam::Until;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// Waits for several things, and does the first that can be done: get from a queue, put into one, see an event or the end of a time; with
-/// channels of crossbeam, see [`crossbeam`](crate::crossbeam).
+/// Waits for several things, and does the first that can be done: get from a queue, put into one, read from a channel of [`csp`](crate::csp), see an
+/// event or the end of a time; with channels of crossbeam, see [`crossbeam`](crate::crossbeam).
 ///
 /// Each branch says what its outcome becomes. Where several can be done at once, one is drawn, so that none starves; in a
 /// [`biased`](Self::biased) select the first of them is done.
@@ -114,6 +115,26 @@ impl<T, O: Order<T>, R, F: FnOnce(Result<(), PutError<T>>) -> R> Branch<R> for P
     }
 }
 
+struct Read<'a, T, K, F> {
+    reader: &'a mut Reader<T, K>,
+    then: Option<F>,
+}
+
+impl<T, K, R, F: FnOnce(Result<T, Stop>) -> R> Branch<R> for Read<'_, T, K, F> {
+    fn attempt(&mut self) -> Option<R> {
+        let read = self.reader.try_read().transpose()?;
+        self.then.take().map(|then| then(read))
+    }
+
+    fn watch(&self, poke: &Poke) {
+        self.reader.watch(poke);
+    }
+
+    fn unwatch(&self, poke: &Poke) {
+        self.reader.unwatch(poke);
+    }
+}
+
 struct See<'a, F> {
     event: &'a Event,
     then: Option<F>,
@@ -202,6 +223,16 @@ impl<'a, R> Select<'a, R> {
     {
         let (item, then) = (Some(item), Some(then));
         self.branch(Put { queue, item, then })
+    }
+
+    /// Reads from a channel of [`csp`](crate::csp); or hears the [`Stop`].
+    pub fn read<T: 'a, K: 'a>(
+        self,
+        reader: &'a mut Reader<T, K>,
+        then: impl FnOnce(Result<T, Stop>) -> R + 'a,
+    ) -> Self {
+        let then = Some(then);
+        self.branch(Read { reader, then })
     }
 
     /// Sees an event whose flag is up.
