@@ -1,6 +1,9 @@
 //! Locks beside CPython's: what its threading did in recorded scenarios (tests/traces/locks.py), ours does too.
 
-use par_sync::{Barrier, BarrierError, BoundedSemaphore, Condvar, Mutex, Semaphore};
+use par_sync::{
+    Barrier, BarrierError, BoundedSemaphore, Condvar, LifoQueue, Mutex, Order, OrderedQueue, PriorityQueue,
+    Queue, Semaphore,
+};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -220,6 +223,66 @@ fn semaphores_do_what_cpythons_do() {
                 (SemaphoreStep::Release(permits), false) => open.release(*permits).is_ok(),
             };
             assert_eq!(done, *seen, "scenario {number}, step {at}");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct QueueTrace {
+    kind: String,
+    size: usize,
+    steps: Vec<QueueStep>,
+    /// After each step: its outcome, the number of items, whether it is empty, or full, and how many are not done.
+    seen: Vec<(QueueOutcome, usize, bool, bool, usize)>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+enum QueueStep {
+    Put(u32),
+    Other(String),
+}
+
+#[derive(Deserialize, Debug, PartialEq)]
+#[serde(untagged)]
+enum QueueOutcome {
+    Got(u32),
+    Word(String),
+}
+
+fn replay_queue<O: Order<u32>>(number: usize, trace: &QueueTrace, queue: &OrderedQueue<u32, O>) {
+    let word = |word: &str| QueueOutcome::Word(word.to_owned());
+    for (at, (step, seen)) in trace.steps.iter().zip(&trace.seen).enumerate() {
+        let outcome = match step {
+            QueueStep::Put(value) => word(queue.try_put(*value).map_or("full", |()| "ok")),
+            QueueStep::Other(other) if other == "get" => {
+                queue.try_get().map_or_else(|_| word("empty"), QueueOutcome::Got)
+            }
+            QueueStep::Other(_) => word(queue.task_done().map_or("error", |()| "ok")),
+        };
+        // CPython's is never full without a bound, and empty in the same words.
+        let now = (
+            outcome,
+            queue.len(),
+            queue.is_empty(),
+            queue.is_full(),
+            queue.unfinished(),
+        );
+        assert_eq!(&now, seen, "scenario {number} of {}, step {at}", trace.kind);
+    }
+    assert_eq!(queue.join_timeout(Duration::ZERO), queue.unfinished() == 0);
+}
+
+#[test]
+fn queues_do_what_cpythons_do() {
+    let traces: Vec<QueueTrace> =
+        serde_json::from_str(include_str!("traces/queues.json")).expect("what the recorder wrote");
+    assert!(traces.len() >= 100);
+    for (number, trace) in traces.iter().enumerate() {
+        match &*trace.kind {
+            "Queue" => replay_queue(number, trace, &Queue::new(trace.size)),
+            "LifoQueue" => replay_queue(number, trace, &LifoQueue::new(trace.size)),
+            _ => replay_queue(number, trace, &PriorityQueue::new(trace.size)),
         }
     }
 }
