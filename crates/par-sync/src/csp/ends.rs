@@ -38,6 +38,7 @@ pub struct Writer<T, K = One> {
     _kind: PhantomData<fn() -> K>,
 }
 
+#[track_caller]
 fn make<T, W, R>(capacity: usize) -> (Writer<T, W>, Reader<T, R>) {
     let core = Core::new(capacity);
     let writer = Writer {
@@ -56,12 +57,14 @@ fn make<T, W, R>(capacity: usize) -> (Writer<T, W>, Reader<T, R>) {
 macro_rules! channels {
     ($($name:ident, $buffered:ident, $writer:ty, $reader:ty, $what:literal;)*) => {$(
         #[doc = concat!("A channel for ", $what, ", which meet at each communication.")]
+        #[track_caller]
         pub fn $name<T>() -> (Writer<T, $writer>, Reader<T, $reader>) {
             make(0)
         }
 
         #[doc = concat!("A channel for ", $what, ", with a buffer for `room` values.")]
         #[doc(alias = "Buffer")]
+        #[track_caller]
         pub fn $buffered<T>(room: usize) -> (Writer<T, $writer>, Reader<T, $reader>) {
             make(room)
         }
