@@ -225,6 +225,21 @@ pub trait Engine: Send + Sync + 'static {
         let _ = (job, until);
     }
 
+    /// Called by a thread that is about to sleep until `job` is done or `until` has passed. An engine that knows that this would be for ever
+    /// refuses.
+    ///
+    /// # Errors
+    /// The wait fails with it.
+    fn sleeps(&self, job: &Job, until: Option<Instant>) -> Result<(), TaskError> {
+        let _ = (job, until);
+        Ok(())
+    }
+
+    /// Called by a thread after it was [told](Self::sleeps) that it may sleep, and slept.
+    fn slept(&self, job: &Job) {
+        let _ = job;
+    }
+
     /// The shared value is gone: workers may forget it.
     fn evict(&self, share: ShareId) {
         let _ = share;

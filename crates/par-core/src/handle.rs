@@ -316,7 +316,10 @@ pub(crate) fn wait_for(
         let _lent = here.then(|| Blocking::begin(engine));
         engine.drive(job, until);
         let again = helps.then(|| look_again(engine)).flatten();
-        if job.core.completion.wait(earlier(until, again)) {
+        engine.sleeps(job, until)?;
+        let done = job.core.completion.wait(earlier(until, again));
+        engine.slept(job);
+        if done {
             return Ok(true);
         }
         if until.is_some_and(|until| Instant::now() >= until) {

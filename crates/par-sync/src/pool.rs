@@ -16,6 +16,7 @@ mod threads;
 #[allow(unsafe_code, reason = "finds the worker that this thread is")]
 mod worker;
 
+use crate::watch::tasks;
 use lounge::Lounge;
 use par_core::engine::{
     Borrowing, Common, Elastic, Engine, Launch, Placement, Refused, Room, SameProgram, Shutdown,
@@ -23,14 +24,14 @@ use par_core::engine::{
 };
 use par_core::job::{Claim, Job};
 use par_core::observe::Observers;
-use par_core::{Capabilities, Info, Pool, StartError};
+use par_core::{Capabilities, Info, Pool, StartError, TaskError};
 use parking_lot::{Mutex, RwLock};
 use queue::{Phase, Queue};
 use stack_job::JobRef;
 pub use statistics::WorkerStatistics;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use worker::{Seat, Worker};
 
 /// A pool whose workers are threads of this process.
@@ -222,6 +223,14 @@ impl Engine for ThreadEngine {
         if let Some(index) = Worker::here(&self.inner, |worker| worker.map(Worker::index)) {
             self.inner.blocking(index, begins);
         }
+    }
+
+    fn sleeps(&self, job: &Job, until: Option<Instant>) -> Result<(), TaskError> {
+        tasks::task_sleeps(job, until).map_err(|deadlock| TaskError::Rejected(deadlock.to_string()))
+    }
+
+    fn slept(&self, job: &Job) {
+        tasks::task_slept(job);
     }
 
     fn observers(&self) -> &Observers {

@@ -6,8 +6,8 @@ use par_sync::{
     deadlock, scope,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes that long unless it hangs.
@@ -369,4 +369,55 @@ fn a_storm_in_order_raises_no_alarm() {
             });
         }
     });
+}
+
+static OF_TASKS: LazyLock<Mutex<()>> = LazyLock::new(|| Mutex::named("of tasks", ()));
+static TASK_HOLDS: Event = Event::new();
+static TASK_GOES: Event = Event::new();
+
+#[par_sync::task]
+fn wants_a_lock(_: ()) -> u32 {
+    drop(OF_TASKS.lock());
+    7
+}
+
+#[par_sync::task]
+fn has_the_lock(_: ()) -> u32 {
+    let _held = OF_TASKS.lock();
+    TASK_HOLDS.set();
+    TASK_GOES.wait();
+    8
+}
+
+/// A wait for a task is an edge like any other: to who runs the task.
+#[test]
+fn a_task_that_waits_for_my_lock_is_not_waited_for() {
+    deadlock::enable();
+    let pool = par_sync::ThreadPool::new(1).expect("starts");
+    // A task that somebody else ends is waited for.
+    let held = pool.submit::<has_the_lock>(()).expect("open");
+    TASK_HOLDS.wait();
+    scope(|scope| {
+        let waits = scope.spawn(|| held.wait());
+        waits_for("task \"deadlock::has_the_lock\"");
+        TASK_GOES.set();
+        assert_eq!(waits.join().expect("no panic"), Ok(8));
+    });
+    let held = OF_TASKS.lock();
+    let handle = pool.submit::<wants_a_lock>(()).expect("open");
+    waits_for(r#"mutex "of tasks""#);
+    match handle.wait() {
+        Err(par_sync::TaskError::Rejected(report)) => {
+            assert!(
+                report.starts_with("deadlock: 2 threads wait for each other:"),
+                "{report}"
+            );
+            assert!(
+                report.contains("waits for task \"deadlock::wants_a_lock\""),
+                "{report}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(held);
 }

@@ -6,6 +6,7 @@
 use super::Inner;
 use super::stack_job::JobRef;
 use crate::sync_seam::{Thread, current};
+use crate::watch::tasks;
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 use par_core::job::{Claim, Job};
 use par_core::{Claimant, Token, push_token};
@@ -224,6 +225,9 @@ impl Worker {
         impl Drop for Off<'_> {
             fn drop(&mut self) {
                 let job = self.0.jobs.lock().pop();
+                if let Some(job) = &job {
+                    tasks::task_ends(job);
+                }
                 // Outside the lock: it may be the last owner of the job and of the user's values in it.
                 drop(job);
             }
@@ -231,6 +235,7 @@ impl Worker {
         let job = Arc::clone(claim.job());
         self.desk.jobs.lock().push(Arc::clone(&job));
         let _off = Off(&self.desk);
+        tasks::task_begins(&job);
         let _token = push_token(Token::Job(Arc::clone(&job)));
         let encoded = self.inner.options.encode && !job.borrows();
         self.within(&job, || {

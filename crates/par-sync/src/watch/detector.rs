@@ -5,8 +5,10 @@
 //! ones return it ([`Deadlock`]). Semaphores, conditions, events, barriers and queues have no owner whose release could be awaited: a wait for one
 //! is reported only when every thread of the program waits for ever. Locks taken in different orders are warned of, once a pair, before they ever meet.
 //!
-//! What was taken before the detector was switched on is unknown to it, and never reported. Tasks of pools that wait for each other
-//! are not in the graph.
+//! Waits for tasks of a [`ThreadPool`](crate::ThreadPool) are in the graph, too: one for a task that waits for what this thread holds is refused
+//! ([`TaskError::Rejected`](par_core::TaskError), with the report).
+//!
+//! What was taken before the detector was switched on is unknown to it, and never reported.
 //!
 //! ```
 //! use par_sync::{Mutex, deadlock};
@@ -26,12 +28,13 @@ use super::on::Watch;
 use super::{Hold, Kind};
 use crate::Thread;
 use crate::sync_seam::Until;
+use par_core::job::Job;
 use parking_lot::{Mutex, RwLock};
 use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 static GRAPH: LazyLock<Mutex<Graph>> = LazyLock::new(Mutex::default);
@@ -105,16 +108,72 @@ pub(super) fn wait(
     until: Until,
     place: &'static Location<'static>,
 ) -> Result<(), Deadlock> {
-    let for_ever = until == Until::Forever;
     // To wait for a thread is to wait for its one owner.
     let how = if watch.kind() == Kind::Thread {
         Hold::Exclusive
     } else {
         how
     };
+    enter(|graph| know(graph, watch), watch.number(), how, until, place)
+}
+
+/// The number of a job among the objects, which have smaller ones.
+fn number_of(job: &Job) -> u64 {
+    job.id().0 | 1 << 63
+}
+
+fn know_job(graph: &mut Graph, job: &Job) {
+    let names = graph.names.entry(number_of(job));
+    names.or_insert_with(|| (Kind::Task, format!("task {:?}", job.name())));
+}
+
+/// This thread runs a part of that job.
+#[track_caller]
+pub(crate) fn task_begins(job: &Job) {
+    let place = Location::caller();
+    with(|graph, me| {
+        know_job(graph, job);
+        graph.hold(number_of(job), me, Hold::Exclusive, place);
+    });
+}
+
+pub(crate) fn task_ends(job: &Job) {
+    with(|graph, me| {
+        graph.give_back(number_of(job), me);
+        if job.is_done() {
+            graph.forget(number_of(job));
+        }
+    });
+}
+
+/// This thread is about to sleep until that job is done.
+#[track_caller]
+pub(crate) fn task_sleeps(job: &Job, until: Option<Instant>) -> Result<(), Deadlock> {
+    let until = until.map_or(Until::Forever, Until::At);
+    enter(
+        |graph| know_job(graph, job),
+        number_of(job),
+        Hold::Exclusive,
+        until,
+        Location::caller(),
+    )
+}
+
+pub(crate) fn task_slept(job: &Job) {
+    awake(number_of(job));
+}
+
+fn enter(
+    know: impl FnOnce(&mut Graph),
+    object: u64,
+    how: Hold,
+    until: Until,
+    place: &'static Location<'static>,
+) -> Result<(), Deadlock> {
+    let for_ever = until == Until::Forever;
     let found = with(|graph, me| {
-        know(graph, watch);
-        let (number, object) = (0, watch.number());
+        know(graph);
+        let number = 0;
         graph.enter_wait(
             me,
             Wait {
@@ -226,12 +285,12 @@ fn others_sleep(me: ThreadNumber) -> bool {
 }
 
 pub(super) fn woke(watch: &Watch) {
+    awake(watch.number());
+}
+
+fn awake(object: u64) {
     with(|graph, me| {
-        if graph
-            .waits
-            .get(&me)
-            .is_some_and(|wait| wait.object == watch.number())
-        {
+        if graph.waits.get(&me).is_some_and(|wait| wait.object == object) {
             graph.waits.remove(&me);
         }
     });

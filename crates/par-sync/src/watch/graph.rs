@@ -173,12 +173,7 @@ impl Graph {
             .iter()
             .filter(|(other, _)| **other != object)
             .filter_map(|(other, holds)| Some((*other, mine(holds)?)))
-            // That a thread runs is no lock.
-            .filter(|(other, _)| {
-                self.names
-                    .get(other)
-                    .is_none_or(|(kind, _)| *kind != Kind::Thread)
-            })
+            .filter(|(other, _)| self.is_lock(*other))
             .collect();
         let mut warnings = Vec::new();
         for (first, place) in &in_hand {
@@ -224,6 +219,12 @@ impl Graph {
         false
     }
 
+    /// That a thread runs, or runs a task, is no lock, and no news.
+    fn is_lock(&self, object: Object) -> bool {
+        let kind = self.names.get(&object).map(|(kind, _)| *kind);
+        !matches!(kind, Some(Kind::Thread | Kind::Task))
+    }
+
     fn called(&self, object: Object) -> &str {
         self.names.get(&object).map_or("something", |(_, name)| name)
     }
@@ -255,17 +256,16 @@ impl Graph {
             text += &format!("\n  thread {:?}", self.thread(*thread));
             for (object, holds) in &self.held {
                 for hold in holds.iter().filter(|hold| hold.thread == *thread) {
-                    // That it runs is no news.
-                    if self
-                        .names
-                        .get(object)
-                        .is_none_or(|(kind, _)| *kind != Kind::Thread)
-                    {
+                    if self.is_lock(*object) {
                         text += &format!(" holds {} since {},", self.called(*object), hold.place);
                     }
                 }
             }
-            text += &format!(" waits for {} at {}", self.called(wait.object), wait.place);
+            text += &format!(" waits for {}", self.called(wait.object));
+            // A wait for a task is entered by the engine, not where it was written.
+            if !matches!(self.names.get(&wait.object), Some((Kind::Task, _))) {
+                text += &format!(" at {}", wait.place);
+            }
         }
         text
     }

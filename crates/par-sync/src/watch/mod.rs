@@ -22,6 +22,31 @@ use off as here;
 #[cfg(any(feature = "deadlock", feature = "statistics"))]
 use on as here;
 
+#[cfg(feature = "deadlock")]
+pub(crate) use detector as tasks;
+#[cfg(not(feature = "deadlock"))]
+pub(crate) mod tasks {
+    //! What the engine tells where the detector is not compiled in: nothing.
+
+    use super::Deadlock;
+    use par_core::job::Job;
+    use std::time::Instant;
+
+    #[inline(always)]
+    pub(crate) fn task_begins(_: &Job) {}
+
+    #[inline(always)]
+    pub(crate) fn task_ends(_: &Job) {}
+
+    #[inline(always)]
+    pub(crate) fn task_sleeps(_: &Job, _: Option<Instant>) -> Result<(), Deadlock> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn task_slept(_: &Job) {}
+}
+
 #[cfg(not(loom))]
 pub(crate) use here::Link;
 pub(crate) use here::{Waiting, Watch};
@@ -52,6 +77,8 @@ pub enum Kind {
     Channel,
     /// A thread that others join.
     Thread,
+    /// A task of a [`ThreadPool`](crate::ThreadPool) that others wait for.
+    Task,
 }
 
 impl fmt::Display for Kind {
@@ -67,6 +94,7 @@ impl fmt::Display for Kind {
             Kind::Queue => "queue",
             Kind::Channel => "channel",
             Kind::Thread => "thread",
+            Kind::Task => "task",
         })
     }
 }
