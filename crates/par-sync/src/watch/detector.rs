@@ -87,6 +87,11 @@ fn with<R>(work: impl FnOnce(&mut Graph, ThreadNumber) -> R) -> Option<R> {
     }
     let me = Thread::current();
     let mut graph = GRAPH.lock();
+    // Once more with the lock: what is entered after the graph was cleared would never be taken out.
+    if !is_enabled() {
+        INSIDE.set(false);
+        return None;
+    }
     graph
         .threads
         .entry(me.ident())
@@ -150,13 +155,15 @@ pub(crate) fn task_ends(job: &Job) {
 #[track_caller]
 pub(crate) fn task_sleeps(job: &Job, until: Option<Instant>) -> Result<(), Deadlock> {
     let until = until.map_or(Until::Forever, Until::At);
-    enter(
+    let entered = enter(
         |graph| know_job(graph, job),
         number_of(job),
         Hold::Exclusive,
         until,
         Location::caller(),
-    )
+    );
+    // Its callbacks may still run, on a thread that counts as running it until they have ended.
+    if job.is_done() { Ok(()) } else { entered }
 }
 
 pub(crate) fn task_slept(job: &Job) {
@@ -189,7 +196,10 @@ fn enter(
             let all = (for_ever && nobody_is_left(graph)).then(|| waiting(graph));
             return all.map_or(Found::Nothing, Found::Everyone);
         };
-        if cycle[1..].iter().any(|(_, wait)| wait.how == Hold::Shared) {
+        let others = cycle[1..].iter();
+        if cycle.iter().any(|(_, wait)| graph.is_task(wait.object))
+            || others.into_iter().any(|(_, wait)| wait.how == Hold::Shared)
+        {
             return Found::Doubtful(cycle);
         }
         graph.waits.remove(&me);
@@ -197,16 +207,24 @@ fn enter(
     });
     match found {
         Some(Found::Deadlock(report)) => Err(Deadlock::new(report)),
-        Some(Found::Doubtful(cycle)) => lasting(|graph, me| {
-            let now = graph.cycle(me)?;
-            (numbers(&now) == numbers(&cycle)).then(|| report(graph, &now))
-        }),
-        // A thread that was woken and has not run yet is not asleep for the system.
-        Some(Found::Everyone(steps)) => lasting(|graph, me| {
-            let now = waiting(graph);
-            let same = numbers(&now) == numbers(&steps) && nobody_is_left(graph) && others_sleep(me);
-            same.then(|| graph.tell(EVERYONE, &now))
-        }),
+        Some(Found::Doubtful(cycle)) => {
+            std::thread::sleep(LASTS);
+            look_again(|graph, me| {
+                let now = graph.cycle(me)?;
+                (numbers(&now) == numbers(&cycle)).then(|| report(graph, &now))
+            })
+        }
+        Some(Found::Everyone(steps)) => {
+            std::thread::sleep(LASTS);
+            // A thread that was woken and has not run yet is not asleep for the system; asked without the lock of the graph, at which it might
+            // sleep.
+            let asleep = others_sleep();
+            look_again(|graph, _| {
+                let now = waiting(graph);
+                let same = asleep && numbers(&now) == numbers(&steps) && nobody_is_left(graph);
+                same.then(|| graph.tell(EVERYONE, &now))
+            })
+        }
         Some(Found::Nothing) | None => Ok(()),
     }
 }
@@ -246,9 +264,8 @@ fn waiting(graph: &Graph) -> Vec<Step> {
     steps
 }
 
-/// Looks again after a while, in which those that were woken have run.
-fn lasting(again: impl FnOnce(&Graph, ThreadNumber) -> Option<String>) -> Result<(), Deadlock> {
-    std::thread::sleep(LASTS);
+/// Looks again, after a while in which those that were woken have run; with a report, this thread does not wait.
+fn look_again(again: impl FnOnce(&Graph, ThreadNumber) -> Option<String>) -> Result<(), Deadlock> {
     let found = with(|graph, me| {
         let report = again(graph, me)?;
         graph.waits.remove(&me);
@@ -268,9 +285,8 @@ fn nobody_is_left(graph: &Graph) -> bool {
 }
 
 /// Whether the system says that all other threads sleep (proc(5): the state of a task).
-fn others_sleep(me: ThreadNumber) -> bool {
+fn others_sleep() -> bool {
     let mine = Thread::current();
-    debug_assert_eq!(mine.ident(), me, "the caller");
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
         return false;
     };

@@ -4,8 +4,8 @@
 //! 2. A hold is entered after the lock was got and taken out before it is given back; a wait is entered before the sleep and taken out
 //!    after it. So a wait may be seen that is over already, and a hold may not be seen yet that is about to be.
 //! 3. A thread that waits to have a lock alone and whose wait is over has it alone; then nobody else holds it, and no cycle goes
-//!    through that wait. A reader's wait that is over is no proof of anything: a cycle through one, other than the caller's own, must be found
-//!    again after a while to count.
+//!    through that wait. A reader's wait that is over is no proof of anything, and a task is held until its callbacks have run, when it may be
+//!    done: a cycle through a task, or through a reader other than the caller, must be found again after a while to count.
 //! 4. A wait with a deadline ends by itself: no cycle goes through it, but for the caller's, who would surely wait in vain.
 //! 5. The first thread of a cycle to wait sees no cycle, and the last sees all of it, as each has entered its holds before.
 
@@ -168,6 +168,10 @@ impl Graph {
                 .find(|hold| hold.thread == thread)
                 .map(|hold| hold.place)
         };
+        // Who has it does not wait for it.
+        if self.held.get(&object).and_then(mine).is_some() {
+            return Vec::new();
+        }
         let in_hand: Vec<_> = self
             .held
             .iter()
@@ -193,7 +197,8 @@ impl Graph {
                 continue;
             }
             let mut path = vec![object];
-            if self.leads(object, *first, &gates, &mut path) {
+            let mut seen = HashSet::from([object]);
+            if self.leads(object, *first, &gates, &mut path, &mut seen) {
                 self.warned.insert((*first, object));
                 self.warned.insert((object, *first));
                 path.insert(0, *first);
@@ -204,14 +209,20 @@ impl Graph {
     }
 
     /// Whether locks were taken in an order from the end of the path to `goal`, without a gate in common.
-    fn leads(&self, from: Object, goal: Object, gates: &HashSet<Object>, path: &mut Vec<Object>) -> bool {
+    fn leads(
+        &self,
+        from: Object,
+        goal: Object,
+        gates: &HashSet<Object>,
+        path: &mut Vec<Object>,
+        seen: &mut HashSet<Object>,
+    ) -> bool {
         for (next, order) in self.orders.get(&from).into_iter().flatten() {
-            let common: HashSet<Object> = order.gates.intersection(gates).copied().collect();
-            if !common.is_empty() || path.contains(next) {
+            if !order.gates.is_disjoint(gates) || !seen.insert(*next) {
                 continue;
             }
             path.push(*next);
-            if *next == goal || self.leads(*next, goal, gates, path) {
+            if *next == goal || self.leads(*next, goal, gates, path, seen) {
                 return true;
             }
             path.pop();
@@ -223,6 +234,11 @@ impl Graph {
     fn is_lock(&self, object: Object) -> bool {
         let kind = self.names.get(&object).map(|(kind, _)| *kind);
         !matches!(kind, Some(Kind::Thread | Kind::Task))
+    }
+
+    /// Whether it is a task of a pool.
+    pub(super) fn is_task(&self, object: Object) -> bool {
+        matches!(self.names.get(&object), Some((Kind::Task, _)))
     }
 
     fn called(&self, object: Object) -> &str {
@@ -263,7 +279,7 @@ impl Graph {
             }
             text += &format!(" waits for {}", self.called(wait.object));
             // A wait for a task is entered by the engine, not where it was written.
-            if !matches!(self.names.get(&wait.object), Some((Kind::Task, _))) {
+            if !self.is_task(wait.object) {
                 text += &format!(" at {}", wait.place);
             }
         }
