@@ -234,6 +234,98 @@ fn what_is_given_back_for_a_sleep_is_not_held() {
     });
 }
 
+/// Who sleeps at a condition goes on only with the lock of the condition, notified or not.
+#[test]
+fn a_condition_waits_for_its_lock_again() {
+    deadlock::enable();
+    let (slept, other) = (Mutex::named("again", ()), Mutex::named("kept", ()));
+    let condvar = Condvar::named("meanwhile");
+    let (woken, over) = (Event::new(), Event::new());
+    scope(|scope| {
+        scope.spawn(|| {
+            let _kept = other.lock();
+            let mut guard = slept.lock();
+            // Also where its time would be over.
+            let hour = Duration::from_secs(3600);
+            assert_eq!(condvar.wait_timeout(&mut guard, hour), Ok(true));
+            over.set();
+        });
+        waits_for(r#"condition "meanwhile""#);
+        let held = slept.lock();
+        condvar.notify_all();
+        let report = other.lock_checked().unwrap_err().to_string();
+        assert!(
+            report.contains(r#"waits for condition "meanwhile" at"#)
+                && report.contains(r#"and then for mutex "again""#),
+            "{report}"
+        );
+        assert!(!over.is_set());
+        woken.set();
+        drop(held);
+    });
+    drop((slept.lock(), other.lock()));
+}
+
+#[test]
+fn what_a_thread_that_ended_held_is_not_waited_for() {
+    deadlock::enable();
+    let lock = Arc::new(RawMutex::named("left behind"));
+    let theirs = Arc::clone(&lock);
+    let left = std::thread::Builder::new().name("careless".to_owned());
+    left.spawn(move || theirs.acquire())
+        .expect("a thread")
+        .join()
+        .expect("no panic");
+    let report = lock.acquire_checked().unwrap_err().to_string();
+    assert!(
+        report.starts_with("deadlock: a thread has ended, and holds what is waited for:"),
+        "{report}"
+    );
+    assert!(
+        report.contains(r#"thread "careless" holds mutex "left behind" since"#),
+        "{report}"
+    );
+}
+
+/// As one test, as there is one hook.
+#[test]
+fn who_waited_before_is_told_of_by_the_hook() {
+    deadlock::enable();
+    let told: Arc<Queue<String>> = Arc::new(Queue::new(0));
+    let tell = Arc::clone(&told);
+    // Other tests have deadlocks as well.
+    deadlock::on_deadlock(Some(Box::new(move |report| {
+        if report.contains("hooked") {
+            tell.put(report.to_owned()).expect("open");
+        }
+    })));
+    let mutex = Mutex::named("hooked", ());
+    let held = mutex.lock();
+    let refused = mutex.lock_checked().unwrap_err().to_string();
+    assert_eq!(told.get_timeout(PATIENCE), Ok(refused));
+    drop(held);
+
+    // A thread waits already when the owner ends. It waits for good, as it must, until the end of the program.
+    let lock = Arc::new(RawMutex::named("hooked too"));
+    let (taken, end) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let owner = {
+        let (lock, taken, end) = (Arc::clone(&lock), Arc::clone(&taken), Arc::clone(&end));
+        std::thread::spawn(move || {
+            lock.acquire();
+            taken.set();
+            end.wait();
+        })
+    };
+    taken.wait();
+    std::thread::spawn(move || lock.acquire());
+    waits_for(r#"mutex "hooked too""#);
+    end.set();
+    owner.join().expect("no panic");
+    let report = told.get_timeout(PATIENCE).expect("it is told");
+    assert!(report.contains("has ended"), "{report}");
+    deadlock::on_deadlock(None);
+}
+
 #[test]
 fn a_forgotten_guard_is_held_for_ever() {
     deadlock::enable();

@@ -12,6 +12,7 @@ use super::ends::{Reader, Writer};
 use super::offer::Offer;
 use super::stop::{Stop, WriteError};
 use crate::sync_seam::{Lock, Until};
+use crate::watch::{self, Hold, Kind, Watch};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::task::Poll;
@@ -277,8 +278,13 @@ impl<'a, R> Alternation<'a, R> {
     }
 
     /// Does one of them, waiting as long as it takes. Without a guard that can ever be done, it waits for ever.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that nobody can come.
     #[doc(alias = "execute")]
+    #[track_caller]
     pub fn wait(mut self) -> R {
+        let watch = Watch::new(Kind::Alternation);
         loop {
             if let Some(done) = self.at_once() {
                 return done;
@@ -288,7 +294,10 @@ impl<'a, R> Alternation<'a, R> {
                 return done;
             }
             let until = entered.alarm().map_or(Until::Forever, |(_, at)| Until::At(at));
+            let ready = || entered.offer.taken().is_some();
+            let sleep = watch::surely(watch.wait(Hold::Shared, until, ready));
             let taken = entered.offer.wait(until).or_else(|| entered.ring());
+            sleep.over();
             if let Some(done) = taken.and_then(|branch| entered.finish(branch)) {
                 return done;
             }

@@ -2,7 +2,7 @@
 
 use super::offer::{Offer, Wake};
 use crate::sync_seam::{Lock, Until};
-use crate::watch::{Hold, Kind, Watch};
+use crate::watch::{self, Hold, Kind, Watch};
 use std::fmt;
 use std::sync::Arc;
 use std::task::ready;
@@ -44,6 +44,7 @@ pub struct CspBarrier {
 impl CspBarrier {
     /// A barrier with one place, this.
     #[allow(clippy::new_without_default, reason = "a place is no default")]
+    #[track_caller]
     pub fn new() -> Self {
         CspBarrier {
             shared: Arc::new(Shared {
@@ -76,11 +77,16 @@ impl CspBarrier {
     }
 
     /// Waits until all have come.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that the others cannot come.
+    #[track_caller]
     pub fn sync(&mut self) {
         if let Some(offer) = self.come() {
-            let sleep = self.shared.watch.wait(Hold::Shared, Until::Forever);
+            let come = || offer.taken().is_some();
+            let sleep = watch::surely(self.shared.watch.wait(Hold::Shared, Until::Forever, come));
             offer.wait(Until::Forever);
-            drop(sleep);
+            sleep.over();
         }
     }
 

@@ -7,7 +7,7 @@ use super::trace::{self, What};
 #[cfg(not(loom))]
 use crate::queue::Poke;
 use crate::sync_seam::{Lock, Until};
-use crate::watch::Hold;
+use crate::watch::{self, Hold};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -83,6 +83,10 @@ impl<T, K> Reader<T, K> {
     ///
     /// # Errors
     /// The [`Stop`]: the channel is poisoned, or all writers have retired and nothing is left.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that nobody can write.
+    #[track_caller]
     pub fn read(&mut self) -> Result<T, Stop> {
         let read = self.read_until(Until::Forever)?;
         // It waits for ever.
@@ -101,22 +105,25 @@ impl<T, K> Reader<T, K> {
     ///
     /// # Errors
     /// As [`read`](Self::read).
+    #[track_caller]
     pub fn read_timeout(&mut self, timeout: Duration) -> Result<Option<T>, Stop> {
         self.read_until(Until::after(timeout))
     }
 
+    #[track_caller]
     fn read_until(&mut self, until: Until) -> Result<Option<T>, Stop> {
         let mut waiting = match self.begin(until == Until::Now) {
             Begun::Done(read) => return read.map(Some).map_err(Stop::from),
             Begun::Not => return Ok(None),
             Begun::Waiting(waiting) => waiting,
         };
-        let sleep = self.core.watch.wait(Hold::Shared, until);
+        let taken = || waiting.offer.taken().is_some();
+        let sleep = watch::surely(self.core.watch.wait(Hold::Shared, until, taken));
         if waiting.offer.wait(until).is_none() && waiting.offer.close_own(usize::MAX) {
-            drop(sleep);
+            sleep.over();
             return Ok(None);
         }
-        drop(sleep);
+        sleep.over();
         waiting.outcome().map(Some).map_err(Stop::from)
     }
 
@@ -187,6 +194,10 @@ impl<T, K> Writer<T, K> {
     ///
     /// # Errors
     /// The [`Stop`], with the value: the channel is poisoned, or all readers have retired.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that nobody can read.
+    #[track_caller]
     pub fn write(&mut self, value: T) -> Result<(), WriteError<T>> {
         match self.write_until(value, Until::Forever) {
             Ok(None) => Ok(()),
@@ -211,10 +222,12 @@ impl<T, K> Writer<T, K> {
     ///
     /// # Errors
     /// As [`write`](Self::write).
+    #[track_caller]
     pub fn write_timeout(&mut self, value: T, timeout: Duration) -> Result<Option<T>, WriteError<T>> {
         self.write_until(value, Until::after(timeout))
     }
 
+    #[track_caller]
     fn write_until(&mut self, value: T, until: Until) -> Result<Option<T>, WriteError<T>> {
         let mut value = Some(value);
         let waiting = match self.begin(&mut value, until == Until::Now) {
@@ -223,12 +236,13 @@ impl<T, K> Writer<T, K> {
             Begun::Not => return Ok(value),
             Begun::Waiting(waiting) => waiting,
         };
-        let sleep = self.core.watch.wait(Hold::Shared, until);
+        let taken = || waiting.offer.taken().is_some();
+        let sleep = watch::surely(self.core.watch.wait(Hold::Shared, until, taken));
         if waiting.offer.wait(until).is_none() && waiting.offer.close_own(usize::MAX) {
-            drop(sleep);
+            sleep.over();
             return Ok(self.core.withdraw_write(&waiting.offer));
         }
-        drop(sleep);
+        sleep.over();
         waiting.outcome().map(|()| None)
     }
 

@@ -6,6 +6,8 @@
 use super::network::ProcessError;
 use super::stop::{Context as StopContext, Stop, switch};
 use super::trace::{self, What};
+use crate::sync_seam::Until;
+use crate::watch::{self, Hold, Kind, Watch};
 use par_core::TaskError;
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
@@ -25,6 +27,7 @@ pub struct Lights {
     tasks: Vec<Option<Task>>,
     free: Vec<usize>,
     line: Arc<Line>,
+    watch: Watch,
 }
 
 struct Task {
@@ -104,11 +107,13 @@ pub(super) fn wake_at(at: Instant, waker: &Waker) {
 
 impl Lights {
     /// A network without a process.
+    #[track_caller]
     pub fn new() -> Self {
         Lights {
             tasks: Vec::new(),
             free: Vec::new(),
             line: Arc::default(),
+            watch: Watch::new(Kind::Lights),
         }
     }
 
@@ -137,6 +142,10 @@ impl Lights {
     ///
     /// # Errors
     /// The first that panicked; the others have ended by then.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that all wait, and nobody can wake one.
+    #[track_caller]
     pub fn run(&mut self) -> Result<(), ProcessError> {
         let mut left = self.tasks.iter().flatten().count();
         let mut first = Ok(());
@@ -189,6 +198,7 @@ impl Lights {
     }
 
     /// The next that is ready.
+    #[track_caller]
     fn next(&self) -> usize {
         let mut ready = self.line.ready.lock();
         loop {
@@ -197,6 +207,16 @@ impl Lights {
             }
             let alarm = ALARMS.with(|alarms| alarms.borrow().peek().map(|alarm| alarm.0));
             match alarm {
+                None if Watch::ON => {
+                    drop(ready);
+                    let filled = || !self.line.ready.lock().is_empty();
+                    let sleep = watch::surely(self.watch.wait(Hold::Shared, Until::Forever, filled));
+                    ready = self.line.ready.lock();
+                    if ready.is_empty() {
+                        self.line.filled.wait(&mut ready);
+                    }
+                    sleep.over();
+                }
                 None => self.line.filled.wait(&mut ready),
                 Some(at) => {
                     if !self.line.filled.wait_until(&mut ready, at).timed_out() {
@@ -222,6 +242,7 @@ impl Lights {
 }
 
 impl Default for Lights {
+    #[track_caller]
     fn default() -> Self {
         Lights::new()
     }

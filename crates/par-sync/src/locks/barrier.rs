@@ -184,8 +184,8 @@ impl Barrier {
     #[track_caller]
     fn wait_until(&self, until: Until) -> Result<usize, BarrierError> {
         // Without the lock: what the watch has to say goes to code of users.
-        let waiting = if Watch::ON && !self.would_open() {
-            Some(self.watch.wait(Hold::Shared, until)?)
+        let waiting = if Watch::ON && !self.would_end() {
+            Some(self.watch.wait(Hold::Shared, until, || self.would_end())?)
         } else {
             None
         };
@@ -224,9 +224,10 @@ impl Barrier {
         Ok(place)
     }
 
-    /// Whether the next to come is the last.
-    fn would_open(&self) -> bool {
-        self.state.lock().come + 1 == self.parties
+    /// Whether the next to come would not wait.
+    fn would_end(&self) -> bool {
+        let state = self.state.lock();
+        state.broken || state.come + 1 == self.parties
     }
 
     /// A party's time is over.
@@ -234,7 +235,6 @@ impl Barrier {
         state.broken = true;
         state.break_round();
         self.signal.notify_all();
-        self.watch.used();
         BarrierError::TimedOut
     }
 
@@ -256,7 +256,6 @@ impl Barrier {
         state.next_round();
         drop(state);
         self.signal.notify_all();
-        self.watch.used();
         Ok(())
     }
 
@@ -267,7 +266,6 @@ impl Barrier {
         state.break_round();
         drop(state);
         self.signal.notify_all();
-        self.watch.used();
     }
 
     /// Begins anew. Those who wait hear that their round broke.
@@ -277,7 +275,6 @@ impl Barrier {
         state.break_round();
         drop(state);
         self.signal.notify_all();
-        self.watch.used();
     }
 
     /// How many parties it is for.
@@ -326,7 +323,6 @@ impl Drop for Acting<'_> {
         state.strike_off(self.round);
         drop(state);
         barrier.signal.notify_all();
-        barrier.watch.used();
     }
 }
 

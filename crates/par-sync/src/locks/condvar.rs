@@ -54,11 +54,7 @@ impl Condvar {
     #[track_caller]
     fn sleep<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, until: Until) -> Result<bool, LockError> {
         // Before the lock is given back: an error leaves all as it is.
-        guard.link.released(Hold::Exclusive);
-        let waiting = self
-            .watch
-            .wait(Hold::Exclusive, until)
-            .inspect_err(|_| guard.link.acquired(Hold::Exclusive))?;
+        let waiting = self.watch.wait_without(guard.link, until)?;
         let woken = match until {
             Until::Now => false,
             Until::At(at) => !self.signal.wait_until(&mut guard.guard, at).timed_out(),
@@ -67,7 +63,11 @@ impl Condvar {
                 true
             }
         };
-        waiting.over();
+        if woken {
+            waiting.heard();
+        } else {
+            waiting.over();
+        }
         guard.link.acquired(Hold::Exclusive);
         Ok(woken)
     }
@@ -128,8 +128,7 @@ impl Condvar {
 
     /// Wakes who has waited longest; whether somebody waited.
     pub fn notify_one(&self) -> bool {
-        self.watch.used();
-        self.signal.notify_one()
+        self.watch.notify(|| usize::from(self.signal.notify_one())) > 0
     }
 
     /// Wakes the `count` who have waited longest; how many there were.
@@ -140,8 +139,7 @@ impl Condvar {
     /// Wakes all who wait; how many there were.
     #[doc(alias = "notifyAll")]
     pub fn notify_all(&self) -> usize {
-        self.watch.used();
-        self.signal.notify_all()
+        self.watch.notify(|| self.signal.notify_all())
     }
 }
 

@@ -67,7 +67,6 @@ impl Event {
 
     /// Raises the flag, and wakes all who wait for it.
     pub fn set(&self) {
-        self.watch.used();
         let mut state = self.state.lock();
         if !self.is_set() {
             state.sets += 1;
@@ -94,7 +93,7 @@ impl Event {
             return Ok(false);
         }
         // Without the lock: what the watch has to say goes to code of users.
-        let _waiting = self.watch.wait(Hold::Shared, until)?;
+        let _waiting = self.watch.wait(Hold::Shared, until, || self.is_set())?;
         let mut state = self.state.lock();
         let before = state.sets;
         if self.is_set() {

@@ -53,7 +53,8 @@ fn take<G>(watch: &Watch, how: Hold, until: Until, get: impl Fn(Until) -> Option
     }
     let got = match get(Until::Now) {
         None if until != Until::Now => {
-            let waiting = watch.wait(how, until)?;
+            // Whether it was given back meanwhile, the graph knows.
+            let waiting = watch.wait(how, until, || false)?;
             let got = get(until);
             waiting.over();
             got

@@ -149,9 +149,11 @@ pub struct MutexGuard<'a, T: ?Sized> {
 
 impl<T: ?Sized> MutexGuard<'_, T> {
     /// Gives the lock to who has waited longest, if somebody waits, and takes it again: for long work in pieces.
+    #[track_caller]
     pub fn bump(guard: &mut Self) {
-        guard.link.released(Hold::Exclusive);
+        let again = guard.link.bumps();
         parking_lot::MutexGuard::bump(&mut guard.guard);
+        again.over();
         guard.link.acquired(Hold::Exclusive);
     }
 }

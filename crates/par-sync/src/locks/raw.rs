@@ -46,7 +46,7 @@ impl Raw {
                 return Err(LockError::Busy);
             }
             // Without the lock: what the watch has to say goes to code of users.
-            let waiting = self.watch.wait(Hold::Exclusive, until)?;
+            let waiting = self.watch.wait(Hold::Exclusive, until, || false)?;
             let mut state = self.state.lock();
             let taken = self.take(&mut state, me) || {
                 let sleeper = Sleeper::mine();

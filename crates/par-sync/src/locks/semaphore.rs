@@ -53,7 +53,9 @@ impl Permits {
             return Err(LockError::Busy);
         }
         // Without the lock: what the watch has to say goes to code of users.
-        let waiting = self.watch.wait(Hold::Exclusive, until)?;
+        let waiting = self
+            .watch
+            .wait(Hold::Exclusive, until, || self.state.lock().free > 0)?;
         let mut state = self.state.lock();
         let taken = state.take() || {
             let me = Sleeper::mine();
@@ -66,7 +68,6 @@ impl Permits {
     }
 
     fn release(&self, given: usize) -> Result<(), OverRelease> {
-        self.watch.used();
         let mut state = self.state.lock();
         let (free, bound) = (state.free, self.bound);
         if given > bound - free {

@@ -27,7 +27,7 @@ pub use order::{Fifo, Lifo, Order, Priority};
 pub use select::Select;
 
 use crate::sync_seam::{AtomicBool, AtomicU64, AtomicUsize, Lock, Locked, Ordering, Signal, Until, dekker};
-use crate::watch::{Hold, Kind, Watch};
+use crate::watch::{self, Hold, Kind, Watch};
 #[cfg(not(loom))]
 use crossbeam_utils::CachePadded;
 use std::fmt;
@@ -288,7 +288,6 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
             drop(self.back.lock());
             self.all_done.notify_all();
         }
-        self.watch.used();
         Ok(())
     }
 
@@ -312,7 +311,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         if self.unfinished() == 0 {
             return true;
         }
-        let waiting = self.sleeps(until);
+        let waiting = self.sleeps(until, || self.unfinished() == 0);
         let mut back = self.back.lock();
         self.for_end.fetch_add(1, Ordering::SeqCst);
         dekker();
@@ -368,7 +367,6 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         self.not_full.notify_all();
         self.all_done.notify_all();
         watchers.poke();
-        self.watch.used();
     }
 
     /// Whether it is shut down.
@@ -407,13 +405,11 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         Iter { queue: self }
     }
 
-    /// Tells the watch of a sleep.
+    /// Tells the watch of a sleep until it is `ready`, or shut down.
     #[track_caller]
-    fn sleeps(&self, until: Until) -> crate::watch::Waiting<'_> {
-        match self.watch.wait(Hold::Shared, until) {
-            Ok(waiting) => waiting,
-            Err(deadlock) => panic!("{deadlock}"),
-        }
+    fn sleeps(&self, until: Until, ready: impl Fn() -> bool) -> watch::Waiting<'_> {
+        let ready = || ready() || self.is_shut_down();
+        watch::surely(self.watch.wait(Hold::Shared, until, ready))
     }
 
     /// Looks for a moment whether it `suits` (rule 3).
@@ -468,7 +464,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     fn put_later(&self, item: T, until: Until) -> Result<(), PutError<T>> {
         loop {
             let room = self.glance(|| !self.is_full());
-            let waiting = (!room).then(|| self.sleeps(until));
+            let waiting = (!room).then(|| self.sleeps(until, || !self.is_full()));
             let mut back = self.back.lock();
             let mut in_time = true;
             if !room {
@@ -510,7 +506,6 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
             self.not_empty.notify_one();
         }
         watchers.poke();
-        self.watch.used();
     }
 
     #[inline]
@@ -589,7 +584,6 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
                 self.tell_room();
             }
         }
-        self.watch.used();
         item
     }
 
@@ -605,7 +599,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     fn get_later(&self, until: Until) -> Result<T, GetError> {
         loop {
             if !self.glance(|| !self.is_empty()) {
-                let waiting = self.sleeps(until);
+                let waiting = self.sleeps(until, || !self.is_empty());
                 let mut back = self.back.lock();
                 let mut in_time = true;
                 back.getters += 1;

@@ -10,7 +10,8 @@ use super::{GetError, Order, OrderedQueue, Poke, PutError};
 use crate::Event;
 use crate::csp::{Reader, Stop};
 use crate::sync_seam::Until;
-use std::cell::Cell;
+use crate::watch::{self, Hold, Kind, Watch};
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -256,6 +257,10 @@ impl<'a, R> Select<'a, R> {
     }
 
     /// Does the first thing that can be done, waiting as long as it takes. A select without branches waits for ever.
+    ///
+    /// # Panics
+    /// With the report, where the detector of deadlocks finds that nobody can do what it waits for.
+    #[track_caller]
     pub fn wait(mut self) -> R {
         loop {
             if let Some(done) = self.run(Until::Forever) {
@@ -265,6 +270,7 @@ impl<'a, R> Select<'a, R> {
     }
 
     /// Does the first thing that can be done within `timeout`.
+    #[track_caller]
     pub fn wait_timeout(mut self, timeout: Duration) -> Option<R> {
         self.run(Until::after(timeout))
     }
@@ -283,10 +289,12 @@ impl<'a, R> Select<'a, R> {
         (0..count).find_map(|at| self.branches[(first + at) % count].attempt())
     }
 
+    #[track_caller]
     fn run(&mut self, until: Until) -> Option<R> {
         if let Some(done) = self.attempt() {
             return Some(done);
         }
+        let watch = Watch::new(Kind::Select);
         let (poke, poked) = Poke::new();
         let mut watching = Watching {
             select: self,
@@ -309,12 +317,19 @@ impl<'a, R> Select<'a, R> {
                 Until::At(until) => Some(alarm.map_or(until, |alarm| alarm.min(until))),
                 _ => alarm,
             };
+            let sleep = RefCell::new(sleep);
+            let ready = || sleep.borrow_mut().try_ready().is_ok();
+            let asleep_until = end.map_or(Until::Forever, Until::At);
+            // A poke that has come, or something at a channel of crossbeam.
+            let waiting = watch::surely(watch.wait(Hold::Shared, asleep_until, ready));
             // Whatever it says, all is tried again.
+            let mut sleep = sleep.into_inner();
             let _ = match end {
                 Some(end) => sleep.ready_deadline(end).ok(),
                 None => Some(sleep.ready()),
             };
             drop(sleep);
+            waiting.over();
             let _ = poked.try_recv();
         }
     }

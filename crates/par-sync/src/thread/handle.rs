@@ -6,7 +6,7 @@
 use super::registry::Thread;
 use crate::Deadlock;
 use crate::sync_seam::{Lock, Signal, Until};
-use crate::watch::{Hold, Kind, Watch};
+use crate::watch::{Hold, Kind, Watch, tasks};
 use par_core::{Panic, TaskError};
 use std::fmt;
 use std::sync::Arc;
@@ -63,6 +63,7 @@ impl<T, E> Outcome<T, E> {
     /// The thread has ended; a panic that is nobody's any more comes back.
     pub(super) fn end(&self, result: Result<T, E>) -> Option<E> {
         self.watch.link().released(Hold::Exclusive);
+        tasks::thread_ends();
         let mut state = self.state.lock();
         if matches!(*state, State::Running { detached: true }) {
             *state = State::Taken;
@@ -98,7 +99,7 @@ impl<T, E> Outcome<T, E> {
             if until == Until::Now {
                 return Ok(None);
             }
-            let waiting = self.watch.wait(Hold::Shared, until)?;
+            let waiting = self.watch.wait(Hold::Shared, until, || false)?;
             let mut state = self.state.lock();
             let mut in_time = true;
             while in_time && matches!(*state, State::Running { .. }) {

@@ -17,6 +17,8 @@ pub use builder::{Run, ThreadBuilder};
 pub use handle::{JoinError, JoinHandle};
 #[cfg(not(loom))]
 pub use local::Local;
+#[cfg(feature = "deadlock")]
+pub(crate) use registry::native_id;
 pub use registry::{PanicHook, Thread, WaitAtExit, wait_at_exit};
 pub use scope::{ScopedJoinHandle, ThreadScope, scope};
 #[cfg(not(loom))]

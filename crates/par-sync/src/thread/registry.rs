@@ -221,13 +221,14 @@ impl Foreign {
     }
 }
 
+/// The system's number of the thread that calls.
 #[cfg(target_os = "linux")]
-fn native_id() -> u32 {
+pub(crate) fn native_id() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn native_id() -> u32 {
+pub(crate) fn native_id() -> u32 {
     0
 }
 

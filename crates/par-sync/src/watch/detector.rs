@@ -2,8 +2,10 @@
 //!
 //! With the detector on, every lock, every join of a thread and every other wait of this crate is entered in one wait-for graph. The call that
 //! would close a cycle of locks and joins does not wait: the plain forms panic with a report, those for a time and the `.._checked`
-//! ones return it ([`Deadlock`]). Semaphores, conditions, events, barriers and queues have no owner whose release could be awaited: a wait for one
-//! is reported only when every thread of the program waits for ever. Locks taken in different orders are warned of, once a pair, before they ever meet.
+//! ones return it ([`Deadlock`]); so does a wait for what a thread held when it ended. Semaphores, conditions, events, barriers, queues and channels
+//! have no owner whose release could be awaited: a wait for one is reported when every thread of the program waits for ever, and warned of
+//! ([`on_warning`]) when those do that the detector knows, and the others sleep. Locks taken in different orders are warned of, once a pair,
+//! before they ever meet.
 //!
 //! Waits for tasks of a [`ThreadPool`](crate::ThreadPool) are in the graph, too: one for a task that waits for what this thread holds is refused
 //! ([`TaskError::Rejected`](par_core::TaskError), with the report).
@@ -23,32 +25,39 @@
 //! ```
 
 use super::Deadlock;
-use super::graph::{Graph, Step, ThreadNumber, Wait};
+use super::everyone::{EVERYONE, LASTS, others_sleep_on, threads};
+use super::graph::{Cycle, Graph, Step, ThreadNumber, Wait};
 use super::on::Watch;
+pub use super::report::{Hook, on_deadlock, on_warning};
+use super::report::{announce, refuse, warn};
 use super::{Hold, Kind};
 use crate::Thread;
 use crate::sync_seam::Until;
 use par_core::job::Job;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::panic::Location;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 static GRAPH: LazyLock<Mutex<Graph>> = LazyLock::new(Mutex::default);
 
-/// What is told of orders that could meet.
-pub type WarningHook = Box<dyn Fn(&str) + Send + Sync>;
-static HOOK: RwLock<Option<Arc<WarningHook>>> = RwLock::new(None);
-
-/// How long a cycle with a reader in it must last to count (rule 3 of the graph).
-const LASTS: Duration = Duration::from_millis(100);
+/// How often a wait was looked at that threads unknown to the detector may end, by the line of its place.
+static LOOKED: LazyLock<Mutex<HashMap<&'static Location<'static>, u8>>> = LazyLock::new(Mutex::default);
+/// Each look takes a while, and most such waits are as they should be.
+const LOOKS: u8 = 3;
 
 thread_local! {
     /// Whether this thread is in the detector: what it locks there is not watched.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Its number, from its first step in the detector on, also when its other locals are gone.
+    static NUMBER: Cell<ThreadNumber> = const { Cell::new(0) };
+    /// Whether it does nothing more that others could wait for.
+    static GONE: Cell<bool> = const { Cell::new(false) };
+    static END: End = const { End };
 }
 
 /// Switches the detector on. What is locked by then stays unknown to it.
@@ -59,7 +68,9 @@ pub fn enable() {
 /// Switches the detector off, and forgets all it knew.
 pub fn disable() {
     ENABLED.store(false, Ordering::SeqCst);
-    *GRAPH.lock() = Graph::default();
+    let known = std::mem::take(&mut *GRAPH.lock());
+    drop(known);
+    LOOKED.lock().clear();
 }
 
 /// Whether it is on.
@@ -67,39 +78,50 @@ pub fn is_enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
 }
 
-/// Sets what is told of locks that are taken in orders that could meet, instead of standard error. It runs without a lock of the
-/// detector, in the thread that took the last lock; a panic of its own is printed. `None` is standard error again.
-pub fn on_warning(hook: Option<WarningHook>) {
-    *HOOK.write() = hook.map(Arc::new);
-}
-
 /// Who waits for what now: a line a thread that waits, with what it holds.
 pub fn snapshot() -> String {
     let graph = GRAPH.lock();
-    let steps = waiting(&graph);
+    let steps = graph.waiting();
     graph.tell(&format!("{} threads wait", steps.len()), &steps)
+}
+
+/// A thread is in the detector, until this is dropped.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Option<Self> {
+        (!INSIDE.replace(true)).then_some(Inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
+/// The graph, where the detector is on. Once more with the lock: what is entered after it was cleared would never be taken out.
+fn graph() -> Option<MutexGuard<'static, Graph>> {
+    let graph = is_enabled().then(|| GRAPH.lock())?;
+    is_enabled().then_some(graph)
 }
 
 /// Runs `work` with the graph, where the detector is on and this thread is not in it already.
 fn with<R>(work: impl FnOnce(&mut Graph, ThreadNumber) -> R) -> Option<R> {
-    if !is_enabled() || INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(true) {
-        return None;
-    }
-    let me = Thread::current();
-    let mut graph = GRAPH.lock();
-    // Once more with the lock: what is entered after the graph was cleared would never be taken out.
     if !is_enabled() {
-        INSIDE.set(false);
         return None;
     }
-    graph
-        .threads
-        .entry(me.ident())
-        .or_insert_with(|| me.name().to_owned());
-    let result = work(&mut graph, me.ident());
-    drop(graph);
-    INSIDE.set(false);
-    Some(result)
+    let _inside = Inside::enter()?;
+    let alive = END.try_with(|_| ()).is_ok() && !GONE.get();
+    if NUMBER.get() == 0 {
+        NUMBER.set(Thread::current().ident());
+    }
+    let me = NUMBER.get();
+    let mut graph = graph()?;
+    if alive && !graph.threads.contains_key(&me) {
+        graph.threads.insert(me, Thread::current().name().to_owned());
+    }
+    Some(work(&mut graph, me))
 }
 
 fn know(graph: &mut Graph, watch: &Watch) {
@@ -107,11 +129,14 @@ fn know(graph: &mut Graph, watch: &Watch) {
     names.or_insert_with(|| (watch.kind(), watch.called()));
 }
 
+/// This thread is about to wait for something; `lock` is what it gives back meanwhile.
 pub(super) fn wait(
     watch: &Watch,
+    lock: Option<&Watch>,
     how: Hold,
     until: Until,
     place: &'static Location<'static>,
+    ready: &dyn Fn() -> bool,
 ) -> Result<(), Deadlock> {
     // To wait for a thread is to wait for its one owner.
     let how = if watch.kind() == Kind::Thread {
@@ -119,7 +144,23 @@ pub(super) fn wait(
     } else {
         how
     };
-    enter(|graph| know(graph, watch), watch.number(), how, until, place)
+    let known = |graph: &mut Graph, me| {
+        know(graph, watch);
+        if let Some(lock) = lock {
+            know(graph, lock);
+            graph.give_back(lock.number(), me);
+        }
+    };
+    let wait = Wait {
+        number: 0,
+        object: watch.number(),
+        how,
+        for_ever: until == Until::Forever,
+        looks: false,
+        again: lock.map(Watch::number),
+        place,
+    };
+    enter(known, wait, ready)
 }
 
 /// The number of a job among the objects, which have smaller ones.
@@ -154,79 +195,22 @@ pub(crate) fn task_ends(job: &Job) {
 /// This thread is about to sleep until that job is done.
 #[track_caller]
 pub(crate) fn task_sleeps(job: &Job, until: Option<Instant>) -> Result<(), Deadlock> {
-    let until = until.map_or(Until::Forever, Until::At);
-    let entered = enter(
-        |graph| know_job(graph, job),
-        number_of(job),
-        Hold::Exclusive,
-        until,
-        Location::caller(),
-    );
+    let wait = Wait {
+        number: 0,
+        object: number_of(job),
+        how: Hold::Exclusive,
+        for_ever: until.is_none(),
+        looks: false,
+        again: None,
+        place: Location::caller(),
+    };
     // Its callbacks may still run, on a thread that counts as running it until they have ended.
-    if job.is_done() { Ok(()) } else { entered }
+    let done = || job.is_done();
+    enter(|graph, _| know_job(graph, job), wait, &done)
 }
 
 pub(crate) fn task_slept(job: &Job) {
     awake(number_of(job));
-}
-
-fn enter(
-    know: impl FnOnce(&mut Graph),
-    object: u64,
-    how: Hold,
-    until: Until,
-    place: &'static Location<'static>,
-) -> Result<(), Deadlock> {
-    let for_ever = until == Until::Forever;
-    let found = with(|graph, me| {
-        know(graph);
-        let number = 0;
-        graph.enter_wait(
-            me,
-            Wait {
-                number,
-                object,
-                how,
-                for_ever,
-                place,
-            },
-        );
-        let cycle = graph.cycle(me);
-        let Some(cycle) = cycle else {
-            let all = (for_ever && nobody_is_left(graph)).then(|| waiting(graph));
-            return all.map_or(Found::Nothing, Found::Everyone);
-        };
-        let others = cycle[1..].iter();
-        if cycle.iter().any(|(_, wait)| graph.is_task(wait.object))
-            || others.into_iter().any(|(_, wait)| wait.how == Hold::Shared)
-        {
-            return Found::Doubtful(cycle);
-        }
-        graph.waits.remove(&me);
-        Found::Deadlock(report(graph, &cycle))
-    });
-    match found {
-        Some(Found::Deadlock(report)) => Err(Deadlock::new(report)),
-        Some(Found::Doubtful(cycle)) => {
-            std::thread::sleep(LASTS);
-            look_again(|graph, me| {
-                let now = graph.cycle(me)?;
-                (numbers(&now) == numbers(&cycle)).then(|| report(graph, &now))
-            })
-        }
-        Some(Found::Everyone(steps)) => {
-            std::thread::sleep(LASTS);
-            // A thread that was woken and has not run yet is not asleep for the system; asked without the lock of the graph, at which it might
-            // sleep.
-            let asleep = others_sleep();
-            look_again(|graph, _| {
-                let now = waiting(graph);
-                let same = asleep && numbers(&now) == numbers(&steps) && nobody_is_left(graph);
-                same.then(|| graph.tell(EVERYONE, &now))
-            })
-        }
-        Some(Found::Nothing) | None => Ok(()),
-    }
 }
 
 /// What a look at the graph found.
@@ -234,19 +218,111 @@ enum Found {
     Nothing,
     Deadlock(String),
     /// A cycle that may be one no more (rule 3 of the graph).
-    Doubtful(Vec<Step>),
-    /// Every thread waits.
-    Everyone(Vec<Step>),
+    Doubtful(Cycle),
+    /// Every thread that is known waits.
+    Stuck {
+        waits: Vec<Step>,
+        known: usize,
+    },
 }
 
-const EVERYONE: &str = "deadlock: every thread of the program waits, and nobody is left to wake one:";
-
-fn report(graph: &Graph, cycle: &[Step]) -> String {
-    let title = match cycle.len() {
-        1 => "deadlock: a thread waits for what it holds:".to_owned(),
-        threads => format!("deadlock: {threads} threads wait for each other:"),
+fn enter(
+    know: impl FnOnce(&mut Graph, ThreadNumber),
+    wait: Wait,
+    ready: &dyn Fn() -> bool,
+) -> Result<(), Deadlock> {
+    let (for_ever, place) = (wait.for_ever, wait.place);
+    let found = with(|graph, me| {
+        know(graph, me);
+        graph.enter_wait(me, wait);
+        let Some(cycle) = graph.cycle(me) else {
+            let stuck = for_ever && graph.is_stuck();
+            return if stuck {
+                stuck_now(graph, me)
+            } else {
+                Found::Nothing
+            };
+        };
+        let others = cycle.steps[1..].iter();
+        if cycle.steps.iter().any(|(_, wait)| graph.is_task(wait.object))
+            || others.into_iter().any(|(_, wait)| wait.how == Hold::Shared)
+        {
+            return Found::Doubtful(cycle);
+        }
+        graph.waits.remove(&me);
+        Found::Deadlock(graph.tell_cycle(&cycle))
+    });
+    let report = match found {
+        Some(Found::Deadlock(report)) => Some(report),
+        Some(Found::Doubtful(cycle)) => {
+            std::thread::sleep(LASTS);
+            look_again(|graph, me| {
+                let now = graph.cycle(me)?;
+                (numbers(&now.steps) == numbers(&cycle.steps)).then(|| graph.tell_cycle(&now))
+            })
+        }
+        Some(Found::Stuck { waits, known }) => {
+            let report = stuck(&waits, known, place, ready);
+            with(|graph, me| graph.looks(me, false));
+            report
+        }
+        Some(Found::Nothing) | None => None,
     };
-    graph.tell(&title, cycle)
+    match report {
+        Some(report) if !ready() => {
+            let deadlock = Deadlock::new(report);
+            refuse(&deadlock);
+            Err(deadlock)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stuck_now(graph: &mut Graph, me: ThreadNumber) -> Found {
+    graph.looks(me, true);
+    Found::Stuck {
+        waits: graph.waiting(),
+        known: graph.threads.len(),
+    }
+}
+
+/// The calling thread is the last of those that are known to wait, and what it waits for is not `ready`.
+fn stuck(
+    waits: &[Step],
+    known: usize,
+    place: &'static Location<'static>,
+    ready: &dyn Fn() -> bool,
+) -> Option<String> {
+    let others = threads()?.checked_sub(waits.len())?;
+    if others > 0 && (known != waits.len() || !is_worth_a_look(place)) {
+        return None;
+    }
+    let same = |graph: &Graph| numbers(&graph.waiting()) == numbers(waits);
+    if !others_sleep_on(|| !ready() && graph().is_some_and(|graph| same(&graph))) {
+        return None;
+    }
+    // Those that were about to end have ended.
+    let others = threads()?.checked_sub(waits.len())?;
+    if others == 0 {
+        return look_again(|graph, _| {
+            let last = same(graph) && threads() == Some(waits.len());
+            last.then(|| graph.tell(EVERYONE, waits))
+        });
+    }
+    let title = format!(
+        "every thread that is known to the detector waits for ever; if none of the {others} others that there are wakes one, it is a deadlock:"
+    );
+    let warning = with(|graph, _| graph.tell(&title, waits));
+    LOOKED.lock().insert(place, LOOKS);
+    warning.iter().for_each(|warning| warn(warning));
+    None
+}
+
+fn is_worth_a_look(place: &'static Location<'static>) -> bool {
+    let mut looked = LOOKED.lock();
+    let looks = looked.entry(place).or_insert(0);
+    *looks = looks.saturating_add(1);
+    *looks <= LOOKS
 }
 
 fn numbers(steps: &[Step]) -> Vec<(ThreadNumber, u64)> {
@@ -256,48 +332,14 @@ fn numbers(steps: &[Step]) -> Vec<(ThreadNumber, u64)> {
         .collect()
 }
 
-/// All waits, by thread.
-fn waiting(graph: &Graph) -> Vec<Step> {
-    let waits = graph.waits.iter().map(|(thread, wait)| (*thread, wait.clone()));
-    let mut steps: Vec<Step> = waits.collect();
-    steps.sort_by_key(|(thread, _)| *thread);
-    steps
-}
-
 /// Looks again, after a while in which those that were woken have run; with a report, this thread does not wait.
-fn look_again(again: impl FnOnce(&Graph, ThreadNumber) -> Option<String>) -> Result<(), Deadlock> {
+fn look_again(again: impl FnOnce(&Graph, ThreadNumber) -> Option<String>) -> Option<String> {
     let found = with(|graph, me| {
         let report = again(graph, me)?;
         graph.waits.remove(&me);
         Some(report)
     });
-    found
-        .flatten()
-        .map_or(Ok(()), |report| Err(Deadlock::new(report)))
-}
-
-/// Whether every thread of the process is in a wait of this crate, without an end.
-fn nobody_is_left(graph: &Graph) -> bool {
-    let waiting = graph.waits.values().filter(|wait| wait.for_ever).count();
-    // Linux; elsewhere nobody knows, and nothing is reported.
-    waiting == graph.waits.len()
-        && std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == waiting)
-}
-
-/// Whether the system says that all other threads sleep (proc(5): the state of a task).
-fn others_sleep() -> bool {
-    let mine = Thread::current();
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
-        return false;
-    };
-    tasks.flatten().all(|task| {
-        let is_mine = task.file_name().to_str().and_then(|name| name.parse().ok()) == mine.native_id();
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        is_mine
-            || stat
-                .rsplit_once(')')
-                .is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
-    })
+    found.flatten()
 }
 
 pub(super) fn woke(watch: &Watch) {
@@ -312,6 +354,20 @@ fn awake(object: u64) {
     });
 }
 
+/// Wakes as many as `notify` says, in one step with what the graph knows of it.
+pub(super) fn notified(watch: &Watch, notify: impl Fn() -> usize) -> usize {
+    let told = with(|graph, _| {
+        let count = notify();
+        graph.notified(watch.number(), count);
+        count
+    });
+    told.unwrap_or_else(notify)
+}
+
+pub(super) fn heard(watch: &Watch) {
+    with(|graph, _| graph.heard(watch.number()));
+}
+
 pub(super) fn acquired(watch: &Watch, how: Hold, tried: bool, place: &'static Location<'static>) {
     let warnings = with(|graph, me| {
         know(graph, watch);
@@ -323,14 +379,7 @@ pub(super) fn acquired(watch: &Watch, how: Hold, tried: bool, place: &'static Lo
         graph.hold(watch.number(), me, how, place);
         warnings
     });
-    for warning in warnings.into_iter().flatten() {
-        let hook = HOOK.read().clone();
-        match hook.map(|hook| par_core::catch(|| hook(&warning))) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => eprintln!("par-sync: {warning}\n(the hook for it: {error})"),
-            None => eprintln!("par-sync: {warning}"),
-        }
-    }
+    warnings.into_iter().flatten().for_each(|warning| warn(&warning));
 }
 
 pub(super) fn released(watch: &Watch, _: Hold) {
@@ -339,4 +388,45 @@ pub(super) fn released(watch: &Watch, _: Hold) {
 
 pub(super) fn forget(object: u64) {
     with(|graph, _| graph.forget(object));
+}
+
+/// The calling thread does nothing more that others could wait for. Those that waited for what it holds are told of; whether there were any.
+pub(crate) fn thread_ends() -> bool {
+    GONE.set(true);
+    let reports: Vec<String> = {
+        let _inside = Inside::enter();
+        let Some(mut graph) = graph() else {
+            return false;
+        };
+        let cycles = graph.end(NUMBER.get());
+        cycles.iter().map(|cycle| graph.tell_cycle(cycle)).collect()
+    };
+    reports.iter().for_each(|report| announce(report));
+    !reports.is_empty()
+}
+
+/// The end of a thread: the last that did not wait looks at those that do.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // The program ends with its first thread.
+        if thread_ends() || Thread::main().ident() == NUMBER.get() {
+            return;
+        }
+        let waits = graph().and_then(|graph| {
+            // Who looks has no need of this.
+            let stuck = graph.is_stuck() && !graph.waits.values().any(|wait| wait.looks);
+            stuck.then(|| graph.waiting())
+        });
+        let Some(waits) = waits else {
+            return;
+        };
+        let last = || threads() == Some(waits.len() + 1);
+        let same = |graph: &Graph| numbers(&graph.waiting()) == numbers(&waits);
+        if last() && others_sleep_on(|| graph().is_some_and(|graph| same(&graph))) && last() {
+            let report = graph().map(|graph| graph.tell(EVERYONE, &waits));
+            report.iter().for_each(|report| announce(report));
+        }
+    }
 }

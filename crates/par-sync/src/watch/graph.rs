@@ -1,4 +1,4 @@
-//! The wait-for graph: who holds what, who waits for what, and in which orders locks were taken.
+//! The wait-for graph: who holds what, and who waits for what.
 //!
 //! 1. It is changed and read under one lock, which its owner (`detector`) has.
 //! 2. A hold is entered after the lock was got and taken out before it is given back; a wait is entered before the sleep and taken out
@@ -6,9 +6,12 @@
 //! 3. A thread that waits to have a lock alone and whose wait is over has it alone; then nobody else holds it, and no cycle goes
 //!    through that wait. A reader's wait that is over is no proof of anything, and a task is held until its callbacks have run, when it may be
 //!    done: a cycle through a task, or through a reader other than the caller, must be found again after a while to count.
-//! 4. A wait with a deadline ends by itself: no cycle goes through it, but for the caller's, who would surely wait in vain.
+//! 4. A wait with a deadline ends by itself: no cycle goes through it, but for the caller's, who would surely wait in vain. Who waits at a
+//!    condition goes on only with its lock, notified or not, in time or not: it waits for whoever has that lock.
 //! 5. The first thread of a cycle to wait sees no cycle, and the last sees all of it, as each has entered its holds before.
+//! 6. What a thread held when it ended is never given back.
 
+use super::orders::Orders;
 use super::{Hold, Kind};
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
@@ -20,7 +23,7 @@ pub(super) type ThreadNumber = u64;
 pub(super) struct Holding {
     pub(super) thread: ThreadNumber,
     pub(super) how: Hold,
-    pub(super) times: usize,
+    times: usize,
     pub(super) place: &'static Location<'static>,
 }
 
@@ -30,37 +33,50 @@ pub(super) struct Wait {
     pub(super) object: Object,
     pub(super) how: Hold,
     pub(super) for_ever: bool,
+    /// Its thread has not gone to sleep yet: it looks whether all others have.
+    pub(super) looks: bool,
+    /// The lock that it gave back for its sleep, and must have again.
+    pub(super) again: Option<Object>,
     pub(super) place: &'static Location<'static>,
-}
-
-/// One lock was taken while another was held.
-#[derive(Debug, Clone)]
-struct Order {
-    first: &'static Location<'static>,
-    then: &'static Location<'static>,
-    /// What was held besides: two orders with such a gate in common cannot meet.
-    gates: HashSet<Object>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     pub(super) names: HashMap<Object, (Kind, String)>,
+    /// Those that are alive, as far as they are known.
     pub(super) threads: HashMap<ThreadNumber, String>,
+    /// Those that ended with something in hand.
+    pub(super) ended: HashMap<ThreadNumber, String>,
     pub(super) held: HashMap<Object, Vec<Holding>>,
+    in_hand: HashMap<ThreadNumber, Vec<Object>>,
     pub(super) waits: HashMap<ThreadNumber, Wait>,
-    orders: HashMap<Object, HashMap<Object, Order>>,
-    warned: HashSet<(Object, Object)>,
+    /// How many were notified at a condition and have not gone on: they may have to wait for its lock, in their sleep.
+    notified: HashMap<Object, usize>,
+    pub(super) orders: Orders,
     next: u64,
 }
 
 /// A step of a cycle: a thread, and what it waits for.
 pub(super) type Step = (ThreadNumber, Wait);
 
+/// Threads each of which waits for the next, and the last for the first; or for one that has ended.
+#[derive(Debug, Clone)]
+pub(super) struct Cycle {
+    pub(super) steps: Vec<Step>,
+    pub(super) ended: Option<ThreadNumber>,
+}
+
 impl Graph {
     pub(super) fn enter_wait(&mut self, thread: ThreadNumber, mut wait: Wait) {
         self.next += 1;
         wait.number = self.next;
         self.waits.insert(thread, wait);
+    }
+
+    pub(super) fn looks(&mut self, thread: ThreadNumber, looks: bool) {
+        if let Some(wait) = self.waits.get_mut(&thread) {
+            wait.looks = looks;
+        }
     }
 
     pub(super) fn hold(
@@ -73,12 +89,15 @@ impl Graph {
         let holds = self.held.entry(object).or_default();
         match holds.iter_mut().find(|hold| hold.thread == thread) {
             Some(hold) => hold.times += 1,
-            None => holds.push(Holding {
-                thread,
-                how,
-                times: 1,
-                place,
-            }),
+            None => {
+                holds.push(Holding {
+                    thread,
+                    how,
+                    times: 1,
+                    place,
+                });
+                self.in_hand.entry(thread).or_default().push(object);
+            }
         }
     }
 
@@ -91,31 +110,95 @@ impl Graph {
             holds[at].times -= 1;
             if holds[at].times == 0 {
                 holds.swap_remove(at);
+                if holds.is_empty() {
+                    self.held.remove(&object);
+                }
+                self.let_go(object, thread);
             }
-        }
-        if holds.is_empty() {
-            self.held.remove(&object);
         }
     }
 
+    fn let_go(&mut self, object: Object, thread: ThreadNumber) {
+        if let Some(mine) = self.in_hand.get_mut(&thread) {
+            mine.retain(|other| *other != object);
+            if mine.is_empty() {
+                self.in_hand.remove(&thread);
+                self.ended.remove(&thread);
+            }
+        }
+    }
+
+    /// The object is no more.
     pub(super) fn forget(&mut self, object: Object) {
         self.names.remove(&object);
-        self.held.remove(&object);
-        self.orders.remove(&object);
-        self.orders.values_mut().for_each(|after| {
-            after.remove(&object);
+        for hold in self.held.remove(&object).unwrap_or_default() {
+            self.let_go(object, hold.thread);
+        }
+        self.notified.remove(&object);
+        self.orders.forget(object);
+    }
+
+    pub(super) fn notified(&mut self, object: Object, count: usize) {
+        if count > 0 {
+            *self.notified.entry(object).or_default() += count;
+        }
+    }
+
+    /// One that was notified goes on.
+    pub(super) fn heard(&mut self, object: Object) {
+        if let Some(count) = self.notified.get_mut(&object) {
+            *count -= 1;
+            if *count == 0 {
+                self.notified.remove(&object);
+            }
+        }
+    }
+
+    /// The thread is no more. What it takes with it (rule 6), if others wait for that.
+    pub(super) fn end(&mut self, thread: ThreadNumber) -> Vec<Cycle> {
+        self.waits.remove(&thread);
+        let Some(name) = self.threads.remove(&thread) else {
+            return Vec::new();
+        };
+        let Some(mine) = self.in_hand.get(&thread) else {
+            return Vec::new();
+        };
+        let waits = self.waits.iter().filter(|(_, wait)| {
+            wait.for_ever
+                && mine
+                    .iter()
+                    .any(|object| wait.object == *object || wait.again == Some(*object))
         });
-        self.warned.retain(|(a, b)| *a != object && *b != object);
+        let cycles = waits.map(|(waiting, wait)| Cycle {
+            steps: vec![(*waiting, wait.clone())],
+            ended: Some(thread),
+        });
+        let cycles = cycles.collect();
+        self.ended.insert(thread, name);
+        cycles
+    }
+
+    /// What a thread holds, and since where.
+    pub(super) fn in_hand(
+        &self,
+        thread: ThreadNumber,
+    ) -> impl Iterator<Item = (Object, &'static Location<'static>)> + '_ {
+        let mine = self.in_hand.get(&thread).into_iter().flatten();
+        mine.filter_map(move |object| {
+            let holds = self.held.get(object)?;
+            let hold = holds.iter().find(|hold| hold.thread == thread)?;
+            Some((*object, hold.place))
+        })
     }
 
     /// The threads for which a wait waits.
     fn blockers(&self, wait: &Wait) -> Vec<ThreadNumber> {
-        let holds = self.held.get(&wait.object).into_iter().flatten();
-        match wait.how {
-            Hold::Exclusive => holds.map(|hold| hold.thread).collect(),
+        let holds = |object| self.held.get(&object).into_iter().flatten();
+        let mut blockers: Vec<ThreadNumber> = match wait.how {
+            Hold::Exclusive => holds(wait.object).map(|hold| hold.thread).collect(),
             // Readers keep no reader out, but writers do, also those that wait.
             Hold::Shared => {
-                let writers = holds
+                let writers = holds(wait.object)
                     .filter(|hold| hold.how == Hold::Exclusive)
                     .map(|hold| hold.thread);
                 let wanting = self.waits.iter().filter(|(_, other)| {
@@ -123,166 +206,78 @@ impl Graph {
                 });
                 writers.chain(wanting.map(|(thread, _)| *thread)).collect()
             }
-        }
+        };
+        // Rule 4.
+        let again = wait.again.map(holds).into_iter().flatten();
+        blockers.extend(again.map(|hold| hold.thread));
+        blockers
     }
 
     /// The cycle through the wait of `me`, if there is one; it begins with `me`.
-    pub(super) fn cycle(&self, me: ThreadNumber) -> Option<Vec<Step>> {
-        let mut path = vec![(me, self.waits.get(&me)?.clone())];
+    pub(super) fn cycle(&self, me: ThreadNumber) -> Option<Cycle> {
+        let mut steps = vec![(me, self.waits.get(&me)?.clone())];
         let mut seen = HashSet::new();
-        self.search(me, &mut path, &mut seen).then_some(path)
+        let end = self.search(me, &mut steps, &mut seen)?;
+        let ended = (end != me).then_some(end);
+        Some(Cycle { steps, ended })
     }
 
-    fn search(&self, me: ThreadNumber, path: &mut Vec<Step>, seen: &mut HashSet<ThreadNumber>) -> bool {
-        let Some((_, wait)) = path.last() else {
-            return false;
-        };
+    /// Where the path goes on to `me`, or to a thread that has ended.
+    fn search(
+        &self,
+        me: ThreadNumber,
+        path: &mut Vec<Step>,
+        seen: &mut HashSet<ThreadNumber>,
+    ) -> Option<ThreadNumber> {
+        let (_, wait) = path.last()?;
         for thread in self.blockers(wait) {
-            if thread == me {
-                return true;
+            if thread == me || self.ended.contains_key(&thread) {
+                return Some(thread);
             }
-            let Some(next) = self.waits.get(&thread).filter(|next| next.for_ever) else {
+            let next = self.waits.get(&thread);
+            let Some(next) = next.filter(|next| next.for_ever || next.again.is_some()) else {
                 continue;
             };
             if seen.insert(thread) {
                 path.push((thread, next.clone()));
-                if self.search(me, path, seen) {
-                    return true;
+                if let Some(end) = self.search(me, path, seen) {
+                    return Some(end);
                 }
                 path.pop();
             }
         }
-        false
+        None
     }
 
-    /// Notes that `thread` took `object` with others in hand. The orders that could meet it, if it is the first to be told of them.
-    pub(super) fn order(
-        &mut self,
-        object: Object,
-        thread: ThreadNumber,
-        then: &'static Location<'static>,
-    ) -> Vec<String> {
-        let mine = |holds: &Vec<Holding>| {
-            holds
-                .iter()
-                .find(|hold| hold.thread == thread)
-                .map(|hold| hold.place)
+    /// Whether no wait that is known ends by itself: none has a deadline, whatever has an owner is known to be held, and nobody was
+    /// notified.
+    pub(super) fn is_stuck(&self) -> bool {
+        let waits = |wait: &Wait| {
+            let owned = matches!(self.kind(wait.object), Some(kind) if kind.has_owner());
+            wait.for_ever && (!owned || self.held.contains_key(&wait.object))
         };
-        // Who has it does not wait for it.
-        if self.held.get(&object).and_then(mine).is_some() {
-            return Vec::new();
-        }
-        let in_hand: Vec<_> = self
-            .held
-            .iter()
-            .filter(|(other, _)| **other != object)
-            .filter_map(|(other, holds)| Some((*other, mine(holds)?)))
-            .filter(|(other, _)| self.is_lock(*other))
-            .collect();
-        let mut warnings = Vec::new();
-        for (first, place) in &in_hand {
-            let gates: HashSet<Object> = in_hand
-                .iter()
-                .map(|(other, _)| *other)
-                .filter(|other| other != first)
-                .collect();
-            let known = self.orders.entry(*first).or_default().entry(object);
-            let order = known.and_modify(|order| order.gates.retain(|gate| gates.contains(gate)));
-            order.or_insert_with(|| Order {
-                first: place,
-                then,
-                gates: gates.clone(),
-            });
-            if self.warned.contains(&(*first, object)) {
-                continue;
-            }
-            let mut path = vec![object];
-            let mut seen = HashSet::from([object]);
-            if self.leads(object, *first, &gates, &mut path, &mut seen) {
-                self.warned.insert((*first, object));
-                self.warned.insert((object, *first));
-                path.insert(0, *first);
-                warnings.push(self.tell_order(&path));
-            }
-        }
-        warnings
+        !self.waits.is_empty() && self.notified.is_empty() && self.waits.values().all(waits)
     }
 
-    /// Whether locks were taken in an order from the end of the path to `goal`, without a gate in common.
-    fn leads(
-        &self,
-        from: Object,
-        goal: Object,
-        gates: &HashSet<Object>,
-        path: &mut Vec<Object>,
-        seen: &mut HashSet<Object>,
-    ) -> bool {
-        for (next, order) in self.orders.get(&from).into_iter().flatten() {
-            if !order.gates.is_disjoint(gates) || !seen.insert(*next) {
-                continue;
-            }
-            path.push(*next);
-            if *next == goal || self.leads(*next, goal, gates, path, seen) {
-                return true;
-            }
-            path.pop();
-        }
-        false
+    fn kind(&self, object: Object) -> Option<Kind> {
+        self.names.get(&object).map(|(kind, _)| *kind)
     }
 
     /// That a thread runs, or runs a task, is no lock, and no news.
-    fn is_lock(&self, object: Object) -> bool {
-        let kind = self.names.get(&object).map(|(kind, _)| *kind);
-        !matches!(kind, Some(Kind::Thread | Kind::Task))
+    pub(super) fn is_lock(&self, object: Object) -> bool {
+        !matches!(self.kind(object), Some(Kind::Thread | Kind::Task))
     }
 
     /// Whether it is a task of a pool.
     pub(super) fn is_task(&self, object: Object) -> bool {
-        matches!(self.names.get(&object), Some((Kind::Task, _)))
+        self.kind(object) == Some(Kind::Task)
     }
 
-    fn called(&self, object: Object) -> &str {
-        self.names.get(&object).map_or("something", |(_, name)| name)
-    }
-
-    fn thread(&self, thread: ThreadNumber) -> &str {
-        self.threads.get(&thread).map_or("somebody", String::as_str)
-    }
-
-    fn tell_order(&self, path: &[Object]) -> String {
-        let mut text = "locks are taken in orders that could meet in a deadlock:".to_owned();
-        for pair in path.windows(2) {
-            if let Some(order) = self.orders.get(&pair[0]).and_then(|after| after.get(&pair[1])) {
-                text += &format!(
-                    "\n  {} at {}, then {} at {}",
-                    self.called(pair[0]),
-                    order.first,
-                    self.called(pair[1]),
-                    order.then
-                );
-            }
-        }
-        text
-    }
-
-    /// Who holds and waits for what.
-    pub(super) fn tell(&self, title: &str, steps: &[Step]) -> String {
-        let mut text = title.to_owned();
-        for (thread, wait) in steps {
-            text += &format!("\n  thread {:?}", self.thread(*thread));
-            for (object, holds) in &self.held {
-                for hold in holds.iter().filter(|hold| hold.thread == *thread) {
-                    if self.is_lock(*object) {
-                        text += &format!(" holds {} since {},", self.called(*object), hold.place);
-                    }
-                }
-            }
-            text += &format!(" waits for {}", self.called(wait.object));
-            // A wait for a task is entered by the engine, not where it was written.
-            if !self.is_task(wait.object) {
-                text += &format!(" at {}", wait.place);
-            }
-        }
-        text
+    /// All waits, by thread.
+    pub(super) fn waiting(&self) -> Vec<Step> {
+        let waits = self.waits.iter().map(|(thread, wait)| (*thread, wait.clone()));
+        let mut steps: Vec<Step> = waits.collect();
+        steps.sort_by_key(|(thread, _)| *thread);
+        steps
     }
 }

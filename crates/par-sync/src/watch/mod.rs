@@ -11,7 +11,13 @@ mod on;
 #[cfg(feature = "deadlock")]
 pub mod detector;
 #[cfg(feature = "deadlock")]
+mod everyone;
+#[cfg(feature = "deadlock")]
 mod graph;
+#[cfg(feature = "deadlock")]
+mod orders;
+#[cfg(feature = "deadlock")]
+mod report;
 #[cfg(feature = "statistics")]
 pub mod statistics;
 
@@ -26,7 +32,7 @@ use on as here;
 pub(crate) use detector as tasks;
 #[cfg(not(feature = "deadlock"))]
 pub(crate) mod tasks {
-    //! What the engine tells where the detector is not compiled in: nothing.
+    //! What the engine and threads tell where the detector is not compiled in: nothing.
 
     use super::Deadlock;
     use par_core::job::Job;
@@ -45,6 +51,9 @@ pub(crate) mod tasks {
 
     #[inline(always)]
     pub(crate) fn task_slept(_: &Job) {}
+
+    #[inline(always)]
+    pub(crate) fn thread_ends() {}
 }
 
 #[cfg(not(loom))]
@@ -52,6 +61,16 @@ pub(crate) use here::Link;
 pub(crate) use here::{Waiting, Watch};
 
 use std::fmt;
+
+/// The sleep, or a panic with the report, for whom a deadlock is no value.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn surely(entered: Result<Waiting<'_>, Deadlock>) -> Waiting<'_> {
+    match entered {
+        Ok(waiting) => waiting,
+        Err(deadlock) => panic!("{deadlock}"),
+    }
+}
 
 /// What a watched object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +98,21 @@ pub enum Kind {
     Thread,
     /// A task of a [`ThreadPool`](crate::ThreadPool) that others wait for.
     Task,
+    /// A [`Select`](crate::Select) that waits for several objects.
+    Select,
+    /// An [`Alternation`](crate::csp::Alternation) that waits at several channels.
+    Alternation,
+    /// A network of light processes ([`Lights`](crate::csp::Lights)), all of which wait.
+    Lights,
+}
+
+#[cfg(feature = "deadlock")]
+impl Kind {
+    /// Whether one thread, or some, can end a wait for it, and nobody else.
+    fn has_owner(self) -> bool {
+        use Kind::{Mutex, ReentrantMutex, RwLock, Task, Thread};
+        matches!(self, Mutex | ReentrantMutex | RwLock | Thread | Task)
+    }
 }
 
 impl fmt::Display for Kind {
@@ -95,6 +129,9 @@ impl fmt::Display for Kind {
             Kind::Channel => "channel",
             Kind::Thread => "thread",
             Kind::Task => "task",
+            Kind::Select => "select",
+            Kind::Alternation => "alternation",
+            Kind::Lights => "network of light processes",
         })
     }
 }

@@ -26,9 +26,21 @@ impl Watch {
     /// answer is dropped. Called only where it cannot have it at once.
     ///
     /// # Errors
-    /// For a lock or a join: all that it waits for waits for this thread.
+    /// All that it waits for waits for this thread, and it is still not `ready`: that may have changed since it was looked at.
     #[inline(always)]
-    pub(crate) fn wait(&self, _how: Hold, _until: Until) -> Result<Waiting<'_>, Deadlock> {
+    pub(crate) fn wait(
+        &self,
+        _how: Hold,
+        _until: Until,
+        _ready: impl Fn() -> bool,
+    ) -> Result<Waiting<'_>, Deadlock> {
+        Ok(Waiting(PhantomData))
+    }
+
+    /// As [`wait`](Self::wait), giving a lock back for the sleep.
+    #[inline(always)]
+    #[cfg(not(loom))]
+    pub(crate) fn wait_without(&self, _lock: Link<'_>, _until: Until) -> Result<Waiting<'_>, Deadlock> {
         Ok(Waiting(PhantomData))
     }
 
@@ -42,9 +54,12 @@ impl Watch {
         Link(PhantomData)
     }
 
-    /// The calling thread did what may wake those who wait for something without an owner: put, get, set, notify, gave a permit back.
+    /// Notifies those who wait at a condition; how many there were.
     #[inline(always)]
-    pub(crate) fn used(&self) {}
+    #[cfg(not(loom))]
+    pub(crate) fn notify(&self, notify: impl Fn() -> usize) -> usize {
+        notify()
+    }
 }
 
 /// A thread sleeps, until this is dropped.
@@ -54,6 +69,11 @@ impl Waiting<'_> {
     /// The sleep is over.
     #[inline(always)]
     pub(crate) fn over(self) {}
+
+    /// The sleep is over, by a notification.
+    #[inline(always)]
+    #[cfg(not(loom))]
+    pub(crate) fn heard(self) {}
 }
 
 /// The watch of a lock, as its guard has it.
@@ -61,10 +81,16 @@ impl Waiting<'_> {
 pub(crate) struct Link<'a>(PhantomData<&'a ()>);
 
 #[cfg_attr(loom, allow(dead_code, reason = "loom has no guards of parking_lot"))]
-impl Link<'_> {
+impl<'a> Link<'a> {
     /// The calling thread has the lock again, after it had given it back for a sleep.
     #[inline(always)]
     pub(crate) fn acquired(self, _how: Hold) {}
+
+    /// The calling thread gives the lock back, and wants it again at once.
+    #[inline(always)]
+    pub(crate) fn bumps(self) -> Waiting<'a> {
+        Waiting(PhantomData)
+    }
 
     /// The calling thread gives the lock back.
     #[inline(always)]

@@ -93,13 +93,37 @@ impl Watch {
     /// answer is dropped. Called only where it cannot have it at once.
     ///
     /// # Errors
-    /// All that it waits for waits for this thread.
+    /// All that it waits for waits for this thread, and it is still not `ready`: that may have changed since it was looked at.
     #[track_caller]
-    pub(crate) fn wait(&self, how: Hold, until: Until) -> Result<Waiting<'_>, Deadlock> {
+    pub(crate) fn wait(
+        &self,
+        how: Hold,
+        until: Until,
+        ready: impl Fn() -> bool,
+    ) -> Result<Waiting<'_>, Deadlock> {
+        self.sleeps(None, how, until, ready)
+    }
+
+    /// As [`wait`](Self::wait), giving a lock back for the sleep.
+    #[track_caller]
+    #[cfg(not(loom))]
+    pub(crate) fn wait_without(&self, lock: Link<'_>, until: Until) -> Result<Waiting<'_>, Deadlock> {
+        self.sleeps(Some(lock.0), Hold::Exclusive, until, || false)
+            .inspect_err(|_| lock.acquired(Hold::Exclusive))
+    }
+
+    #[track_caller]
+    fn sleeps(
+        &self,
+        lock: Option<&Watch>,
+        how: Hold,
+        until: Until,
+        ready: impl Fn() -> bool,
+    ) -> Result<Waiting<'_>, Deadlock> {
         #[cfg(feature = "deadlock")]
-        super::detector::wait(self, how, until, Location::caller())?;
+        super::detector::wait(self, lock, how, until, Location::caller(), &ready)?;
         #[cfg(not(feature = "deadlock"))]
-        let _ = (how, until);
+        let _ = (lock, how, until, ready);
         Ok(Waiting {
             of: self,
             #[cfg(feature = "statistics")]
@@ -125,9 +149,14 @@ impl Watch {
         Link(self)
     }
 
-    /// The calling thread did what may wake those who wait for something without an owner.
-    #[inline(always)]
-    pub(crate) fn used(&self) {}
+    /// Notifies those who wait at a condition; how many there were.
+    #[cfg(not(loom))]
+    pub(crate) fn notify(&self, notify: impl Fn() -> usize) -> usize {
+        #[cfg(feature = "deadlock")]
+        return super::detector::notified(self, notify);
+        #[cfg(not(feature = "deadlock"))]
+        notify()
+    }
 }
 
 impl Drop for Watch {
@@ -149,6 +178,13 @@ pub(crate) struct Waiting<'a> {
 impl Waiting<'_> {
     /// The sleep is over.
     pub(crate) fn over(self) {}
+
+    /// The sleep is over, by a notification.
+    #[cfg(not(loom))]
+    pub(crate) fn heard(self) {
+        #[cfg(feature = "deadlock")]
+        super::detector::heard(self.of);
+    }
 }
 
 impl Drop for Waiting<'_> {
@@ -168,12 +204,20 @@ impl Drop for Waiting<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Link<'a>(&'a Watch);
 
-impl Link<'_> {
+impl<'a> Link<'a> {
     /// The calling thread has the lock again, after it had given it back for a sleep.
     #[track_caller]
     pub(crate) fn acquired(self, how: Hold) {
         // The order was looked at when it took the lock first.
         self.0.acquired(how, true);
+    }
+
+    /// The calling thread gives the lock back, and wants it again at once; the others' calls close what cycles that makes.
+    #[track_caller]
+    pub(crate) fn bumps(self) -> Waiting<'a> {
+        self.released(Hold::Exclusive);
+        let entered = self.0.wait(Hold::Exclusive, Until::Forever, || true);
+        entered.unwrap_or_else(|_| unreachable!("it is ready"))
     }
 
     /// The calling thread gives the lock back.
