@@ -64,12 +64,12 @@ mod real {
         }
 
         pub(crate) fn lock(&self) -> Locked<'_, T> {
-            Locked(Some(self.0.lock().expect("no panics")))
+            Locked(Some(self.0.lock().expect("no panics")), &self.0)
         }
     }
 
     /// Empty only while it waits.
-    pub(crate) struct Locked<'a, T>(Option<MutexGuard<'a, T>>);
+    pub(crate) struct Locked<'a, T>(Option<MutexGuard<'a, T>>, &'a Mutex<T>);
 
     impl<T> Deref for Locked<'_, T> {
         type Target = T;
@@ -85,7 +85,8 @@ mod real {
         }
     }
 
-    /// The same under loom. No time is ever over: what only that would mend is found as a deadlock.
+    /// The same under loom. A wait with a deadline is a nap in which others run, as its time may be over at any moment: what was notified
+    /// meanwhile is not known to it. One without ends by a notification only: what only a deadline would mend is found as a deadlock.
     #[derive(Debug)]
     pub(crate) struct Signal(Condvar);
 
@@ -99,6 +100,13 @@ mod real {
                 return false;
             }
             let guard = locked.0.take().expect("not waiting");
+            if matches!(until, Until::At(_)) {
+                let mutex = locked.1;
+                drop(guard);
+                loom::thread::yield_now();
+                locked.0 = Some(mutex.lock().expect("no panics"));
+                return false;
+            }
             locked.0 = Some(self.0.wait(guard).expect("no panics"));
             true
         }
@@ -156,6 +164,12 @@ pub(crate) enum Until {
 }
 
 impl Until {
+    /// A time that is over.
+    #[cfg(all(test, loom))]
+    pub(crate) fn passed() -> Self {
+        Until::At(Instant::now())
+    }
+
     /// A time so far away that it cannot be told is none.
     pub(crate) fn after(timeout: Duration) -> Self {
         Instant::now()

@@ -2,6 +2,7 @@
 
 use super::{Alternation, Reader, Stop, Writer, one2one, one2one_buffered};
 use loom::thread;
+use std::time::Duration;
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
@@ -81,5 +82,22 @@ fn a_choice_takes_one_and_leaves_the_other() {
             ),
             "{got:?} {left:?} {written}"
         );
+    });
+}
+
+/// A value whose reader gives up at the same moment is read, or comes back.
+#[test]
+fn what_is_not_read_in_time_comes_back() {
+    model(|| {
+        let (mut out, mut into): (Writer<u32>, Reader<u32>) = one2one();
+        let writer = thread::spawn(move || out.write_timeout(7, Duration::ZERO));
+        let read = into.read_timeout(Duration::ZERO);
+        let written = writer.join().expect("no panic");
+        match (read, written) {
+            (Ok(Some(7)), Ok(None)) | (Ok(None), Ok(Some(7))) => {}
+            // Each gave up, and its end with that.
+            (Err(stop), Ok(Some(7))) => assert!(!stop.is_poison()),
+            other => panic!("{other:?}"),
+        }
     });
 }

@@ -354,6 +354,19 @@ mod models {
     }
 
     #[test]
+    fn who_gives_up_breaks_it_for_both_or_neither() {
+        loom::model(|| {
+            let barrier = Arc::new(Barrier::new(2).expect("parties"));
+            let other = pair(&barrier, |barrier| barrier.wait().is_ok());
+            let here = barrier.wait_until(Until::passed());
+            let there = other.join().expect("it goes on");
+            assert_eq!(here.is_ok(), there);
+            assert_eq!(barrier.is_broken(), here == Err(BarrierError::TimedOut));
+            assert!(barrier.state.lock().broken_rounds.is_empty());
+        });
+    }
+
+    #[test]
     fn all_hear_of_an_abort() {
         loom::model(|| {
             let barrier = Arc::new(Barrier::new(2).expect("parties"));

@@ -127,6 +127,7 @@ impl Condvar {
     }
 
     /// Wakes who has waited longest; whether somebody waited.
+    #[inline]
     pub fn notify_one(&self) -> bool {
         self.watch.notify(|| usize::from(self.signal.notify_one())) > 0
     }
@@ -138,6 +139,7 @@ impl Condvar {
 
     /// Wakes all who wait; how many there were.
     #[doc(alias = "notifyAll")]
+    #[inline]
     pub fn notify_all(&self) -> usize {
         self.watch.notify(|| self.signal.notify_all())
     }

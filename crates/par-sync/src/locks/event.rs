@@ -181,6 +181,21 @@ mod models {
     }
 
     #[test]
+    fn a_time_that_is_over_ends_a_wait() {
+        loom::model(|| {
+            let event = Arc::new(Event::new());
+            let sets = {
+                let event = Arc::clone(&event);
+                thread::spawn(move || event.set())
+            };
+            let seen = event.wait_until(Until::passed()).expect("no detector");
+            assert!(!seen || event.is_set());
+            sets.join().expect("no panic");
+            assert_eq!(event.wait_until(Until::passed()), Ok(true));
+        });
+    }
+
+    #[test]
     fn what_was_written_before_is_seen_by_all_who_waited() {
         loom::model(|| {
             let event = Arc::new(Event::new());

@@ -256,6 +256,25 @@ mod models {
     use loom::thread;
 
     #[test]
+    fn a_lock_that_comes_with_the_end_of_the_time_is_somebodys() {
+        loom::model(|| {
+            let lock = Arc::new(RawMutex::new());
+            lock.acquire();
+            let other = {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || {
+                    let taken = lock.0.acquire(Until::passed()).is_ok();
+                    assert_eq!(lock.release().is_ok(), taken);
+                })
+            };
+            lock.release().expect("mine");
+            other.join().expect("no panic");
+            assert!(!lock.is_locked());
+            assert!(lock.0.state.lock().names.is_empty());
+        });
+    }
+
+    #[test]
     fn it_goes_from_hand_to_hand() {
         loom::model(|| {
             let lock = Arc::new(RawReentrantMutex::new());

@@ -277,6 +277,21 @@ mod models {
     }
 
     #[test]
+    fn a_permit_that_comes_with_the_end_of_the_time_is_not_lost() {
+        loom::model(|| {
+            let semaphore = Arc::new(Semaphore::new(0));
+            let gives = {
+                let semaphore = Arc::clone(&semaphore);
+                thread::spawn(move || semaphore.release(1).expect("room"))
+            };
+            let taken = semaphore.0.acquire(Until::passed()).map(Permit::spend).is_ok();
+            gives.join().expect("it gave");
+            assert_eq!(semaphore.available(), usize::from(!taken));
+            assert_eq!(semaphore.waiting(), 0);
+        });
+    }
+
+    #[test]
     fn what_is_made_wakes_as_many() {
         loom::model(|| {
             let semaphore = Arc::new(Semaphore::new(0));

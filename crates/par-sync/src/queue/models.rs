@@ -83,3 +83,21 @@ fn a_join_waits_for_the_last_word() {
         worker.join().expect("no panic");
     });
 }
+
+/// Who gives up has no item, or the item, and nobody else has it or it is still there.
+#[test]
+fn what_comes_with_the_end_of_the_time_is_not_lost() {
+    model(|| {
+        let queue = Arc::new(Queue::new(1));
+        let putter = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                let second = || queue.put_until(2, Until::passed()).is_ok();
+                usize::from(queue.put(1).is_ok()) + usize::from(second())
+            })
+        };
+        let got = usize::from(queue.get_until(Until::passed()).is_ok());
+        let put = putter.join().expect("no panic");
+        assert_eq!(got + queue.len(), put);
+    });
+}
