@@ -8,8 +8,10 @@
 //! 3. The barrier breaks when a party's time is over, when the action panics, and by `abort`. A round that breaks is over too, and is
 //!    noted with the number of its parties; each of them strikes itself off. Everyone who comes hears of it as well, until `reset`, which
 //!    breaks the round of those who wait and then begins a new one.
-//! 4. These are the rules of CPython's `threading.Barrier`, but for two things: who gave up because its time was over is told so, and the action
-//!    does not keep `abort` and `reset` waiting.
+//! 4. These are the rules of CPython's `threading.Barrier`, whose action runs with the lock of the barrier, but for these: who gave up because its
+//!    time was over is told so; the action keeps nobody waiting who looks at the barrier, aborts or resets it, and nobody counts as waiting while
+//!    it runs; a party that comes meanwhile and whose time ends before the action does breaks the barrier for those who come later; and after
+//!    a reset during an action, the action of the next round may run beside it.
 
 use super::BarrierError;
 use crate::sync_seam::{Lock, Locked, Signal, Until};

@@ -9,7 +9,8 @@ use std::time::Duration;
 ///
 /// It is parking_lot's: nobody wakes without a notification, and notifications go to those who have waited longest. But between the
 /// notification and the return of [`wait`](Self::wait) others may have had the lock, so look again what is true, or say it:
-/// [`wait_for`](Self::wait_for). All that wait at the same time use one mutex.
+/// [`wait_for`](Self::wait_for). All that wait at the same time use one mutex, as CPython's condition has one; a condition with a
+/// [`ReentrantMutex`](crate::ReentrantMutex) is not to be had, as a wait in a nested section would open the outer one.
 ///
 /// ```
 /// use par_sync::{Condvar, Mutex};
@@ -75,7 +76,8 @@ impl Condvar {
     /// Gives the lock back, waits for a notification, and takes the lock again.
     ///
     /// # Panics
-    /// With the report, where the detector of deadlocks finds that nobody can notify.
+    /// If others wait here with another mutex, as all forms do; and with the report, where the detector of deadlocks finds that nobody can
+    /// notify.
     #[track_caller]
     pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
         surely(self.sleep(guard, Until::Forever));

@@ -204,7 +204,7 @@ impl Semaphore {
         }
     }
 
-    /// Gives back, or makes, as many permits, and wakes as many of those who wait.
+    /// Gives back, or makes, as many permits, and wakes as many of those who wait. None is nothing, and no error as in CPython.
     ///
     /// # Errors
     /// [`OverRelease`] when there would be more than a `usize` counts; nothing is given back then.

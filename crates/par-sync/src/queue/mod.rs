@@ -1,19 +1,23 @@
 //! Queues between threads: [`Queue`], [`LifoQueue`], [`PriorityQueue`], and [`Select`] over them and other things to wait for.
 //!
-//! 1. Two locks: those who put hold that of the back, those who get that of the front. Where the front is empty, and the order lets
-//!    them, they lock the back as well and take all that is there; in other orders the back is all there is. The front is locked first.
-//! 2. How many were put is written with the back locked, how many were got with what they were got from. Room is what is between, seen by who
-//!    puts as it was when it last looked; it looks again when there seems to be none.
+//! 1. A first-in-first-out queue with a bound keeps its items in a [ring], without a lock. All others have two locks: those who put hold
+//!    that of the back, those who get that of the front. Where the front is empty, and the order lets them, they lock the back as well and take all
+//!    that is there; in other orders the back is all there is. The front is locked first.
+//! 2. With locks, how many were put is written with the back locked, how many were got with what they were got from. Room is what is between, seen
+//!    by who puts as it was when it last looked; it looks again when there seems to be none.
 //! 3. Who finds no item, or no room, looks at the numbers for a moment without a lock, as the other side is often about to act; then it sleeps.
-//!    It is counted before it looks for the last time, with the back locked.
-//! 4. Who puts sees those who wait for items, as it has the lock. Who gets, and who says that an item is done, writes its number and then looks
-//!    whether anybody waits, as those count themselves and then look at the number (both in one order, `SeqCst`); if so it locks the back to
-//!    wake one. Those who watch (`select`) are counted and poked in the same ways.
+//!    It is counted before it looks for the last time, with the back locked; whoever wakes it takes it from the count.
+//! 4. Who puts or gets, and who says that an item is done, writes its number and then looks whether anybody waits for that, as those count themselves
+//!    and then look at the number (both in one order, `SeqCst`); if so it locks the back to wake one. Those who watch (`select`) are counted and
+//!    poked in the same ways.
 //! 5. What is put belongs to the queue until it is got, and is handed back if it is not put. Items are dropped without a lock; they
 //!    are compared with one, so an `Ord` must not use the queue that orders by it.
 
+mod bell;
 mod error;
 mod order;
+mod protocol;
+mod ring;
 #[cfg(not(loom))]
 mod select;
 mod watchers;
@@ -26,10 +30,12 @@ pub use order::{Fifo, Lifo, Order, Priority};
 #[cfg(not(loom))]
 pub use select::Select;
 
-use crate::sync_seam::{AtomicBool, AtomicU64, AtomicUsize, Lock, Locked, Ordering, Signal, Until, dekker};
-use crate::watch::{self, Hold, Kind, Watch};
+use crate::sync_seam::{AtomicBool, AtomicU64, AtomicUsize, Lock, Ordering, Signal, Until, dekker};
+use crate::watch::{Kind, Watch};
+use bell::Bell;
 #[cfg(not(loom))]
 use crossbeam_utils::CachePadded;
+use ring::Ring;
 use std::fmt;
 use std::time::Duration;
 #[cfg(not(loom))]
@@ -44,19 +50,19 @@ pub(crate) use watchers::Watchers;
 pub struct OrderedQueue<T, O: Order<T>> {
     watch: Watch,
     capacity: u64,
+    ring: Option<Ring<T>>,
     back: Apart<Lock<Back<T, O>>>,
     front: Apart<Lock<O>>,
     /// Rule 2.
     put: Apart<AtomicU64>,
     got: Apart<AtomicU64>,
     done: Apart<Done>,
-    /// How many wait for room, or watch.
-    for_room: AtomicUsize,
+    /// Where who puts sleeps, and who gets.
+    room: Bell,
+    items: Bell,
     /// How many wait until all is done.
     for_end: AtomicUsize,
     shut: AtomicBool,
-    not_empty: Signal,
-    not_full: Signal,
     all_done: Signal,
 }
 
@@ -141,7 +147,6 @@ struct Back<T, O> {
     items: O,
     /// How many were got when somebody last looked.
     got: u64,
-    getters: usize,
     watchers: Watchers,
     _of: std::marker::PhantomData<fn() -> T>,
 }
@@ -153,7 +158,9 @@ macro_rules! constructors {
             #[doc(alias = "maxsize")]
             #[track_caller]
             pub fn new(capacity: usize) -> Self {
-                OrderedQueue::with_order($order::default(), capacity)
+                let mut queue = OrderedQueue::with_order($order::default(), capacity);
+                queue.ring = $order::<T>::RING.then(|| Ring::fits(capacity)).flatten();
+                queue
             }
 
             /// As [`new`](Self::new), with a name for reports.
@@ -178,10 +185,10 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         OrderedQueue {
             watch: Watch::new(Kind::Queue),
             capacity: if capacity == 0 { u64::MAX } else { capacity as u64 },
+            ring: None,
             back: apart(Lock::new(Back {
                 items,
                 got: 0,
-                getters: 0,
                 watchers: Watchers::default(),
                 _of: std::marker::PhantomData,
             })),
@@ -192,11 +199,10 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
                 count: AtomicU64::new(0),
                 put: AtomicU64::new(0),
             }),
-            for_room: AtomicUsize::new(0),
+            room: Bell::new(),
+            items: Bell::new(),
             for_end: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
-            not_empty: Signal::new(),
-            not_full: Signal::new(),
             all_done: Signal::new(),
         }
     }
@@ -276,7 +282,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
                 put = self.done.put.load(Ordering::Relaxed);
                 if done + 1 >= put {
                     // Never less than was done: whoever says so has got it.
-                    put = self.put.load(Ordering::SeqCst);
+                    put = self.puts();
                     self.done.put.store(put, Ordering::Relaxed);
                 }
                 (done < put).then_some(done + 1)
@@ -330,43 +336,25 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     pub fn unfinished(&self) -> usize {
         let done = self.done.count.load(Ordering::SeqCst);
         // Put is never less; nobody has that many.
-        (self.put.load(Ordering::SeqCst) - done) as usize
+        (self.puts() - done) as usize
     }
 
     /// No more is put: who tries, or waits for room, hears of it. What is there can still be got; then who gets hears of it too.
     #[doc(alias = "close")]
     pub fn shutdown(&self) {
-        let back = self.back.lock();
-        self.shut(back);
+        self.shut(self.back.lock());
     }
 
     /// As [`shutdown`](Self::shutdown), and what is there is handed back, in order, and counts as done.
     pub fn shutdown_now(&self) -> Vec<T> {
-        let mut front = self.front.lock();
-        let mut back = self.back.lock();
-        let mut left: Vec<T> = std::iter::from_fn(|| front.pop()).collect();
-        left.extend(std::iter::from_fn(|| back.items.pop()));
-        let count = left.len() as u64;
-        self.got
-            .store(self.got.load(Ordering::Relaxed) + count, Ordering::SeqCst);
+        let (left, back) = self.take_all();
         // Those that others said to be done, and did not get, may be among them.
-        let most = self.put.load(Ordering::Relaxed);
-        let done = |done: u64| Some((done + count).min(most));
+        let most = self.puts();
+        let done = |done: u64| Some((done + left.len() as u64).min(most));
         let count = &self.done.count;
         let _ = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, done);
         self.shut(back);
-        drop(front);
         left
-    }
-
-    fn shut(&self, back: Locked<'_, Back<T, O>>) {
-        self.shut.store(true, Ordering::SeqCst);
-        let watchers = back.watchers.all();
-        drop(back);
-        self.not_empty.notify_all();
-        self.not_full.notify_all();
-        self.all_done.notify_all();
-        watchers.poke();
     }
 
     /// Whether it is shut down.
@@ -377,9 +365,9 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     /// How many items are there. Another thread may change that at any time.
     #[doc(alias = "qsize")]
     pub fn len(&self) -> usize {
-        let got = self.got.load(Ordering::SeqCst);
+        let got = self.gots();
         // Put is never less; nobody has that many.
-        (self.put.load(Ordering::SeqCst) - got) as usize
+        (self.puts() - got) as usize
     }
 
     /// Whether no item is there.
@@ -403,233 +391,6 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     /// The items as they come, until the queue is shut down and empty.
     pub fn iter(&self) -> Iter<'_, T, O> {
         Iter { queue: self }
-    }
-
-    /// Tells the watch of a sleep until it is `ready`, or shut down.
-    #[track_caller]
-    fn sleeps(&self, until: Until, ready: impl Fn() -> bool) -> watch::Waiting<'_> {
-        let ready = || ready() || self.is_shut_down();
-        watch::surely(self.watch.wait(Hold::Shared, until, ready))
-    }
-
-    /// Looks for a moment whether it `suits` (rule 3).
-    #[inline]
-    fn glance(&self, suits: impl Fn() -> bool) -> bool {
-        #[cfg(not(loom))]
-        {
-            let moment = crossbeam_utils::Backoff::new();
-            while !moment.is_completed() {
-                moment.snooze();
-                if suits() || self.is_shut_down() {
-                    return true;
-                }
-            }
-        }
-        // Under loom nobody acts while another looks.
-        #[cfg(loom)]
-        let _ = suits;
-        false
-    }
-
-    #[inline]
-    #[track_caller]
-    fn put_until(&self, item: T, until: Until) -> Result<(), PutError<T>> {
-        let mut back = self.back.lock();
-        if self.shut.load(Ordering::Relaxed) {
-            drop(back);
-            return Err(PutError::ShutDown(item));
-        }
-        if self.has_room(&mut back) {
-            self.push(back, item);
-            return Ok(());
-        }
-        drop(back);
-        if until == Until::Now {
-            return Err(PutError::Full(item));
-        }
-        self.put_later(item, until)
-    }
-
-    /// Rule 2.
-    #[inline]
-    fn has_room(&self, back: &mut Back<T, O>) -> bool {
-        let put = self.put.load(Ordering::Relaxed);
-        if put - back.got >= self.capacity {
-            back.got = self.got.load(Ordering::SeqCst);
-        }
-        put - back.got < self.capacity
-    }
-
-    #[track_caller]
-    fn put_later(&self, item: T, until: Until) -> Result<(), PutError<T>> {
-        loop {
-            let room = self.glance(|| !self.is_full());
-            let waiting = (!room).then(|| self.sleeps(until, || !self.is_full()));
-            let mut back = self.back.lock();
-            let mut in_time = true;
-            if !room {
-                self.for_room.fetch_add(1, Ordering::SeqCst);
-                dekker();
-                while in_time && !self.shut.load(Ordering::Relaxed) && !self.has_room(&mut back) {
-                    in_time = self.not_full.wait(&mut back, until);
-                }
-                self.for_room.fetch_sub(1, Ordering::Relaxed);
-            }
-            if let Some(waiting) = waiting {
-                waiting.over();
-            }
-            if self.shut.load(Ordering::Relaxed) {
-                drop(back);
-                return Err(PutError::ShutDown(item));
-            }
-            if self.has_room(&mut back) {
-                self.push(back, item);
-                return Ok(());
-            }
-            drop(back);
-            if !in_time || until.is_over() {
-                return Err(PutError::Full(item));
-            }
-        }
-    }
-
-    /// Puts an item for which there is room.
-    #[inline]
-    fn push(&self, mut back: Locked<'_, Back<T, O>>, item: T) {
-        back.items.push(item);
-        self.put
-            .store(self.put.load(Ordering::Relaxed) + 1, Ordering::Release);
-        let wake = back.getters > 0;
-        let watchers = back.watchers.all();
-        drop(back);
-        if wake {
-            self.not_empty.notify_one();
-        }
-        watchers.poke();
-    }
-
-    #[inline]
-    #[track_caller]
-    fn get_until(&self, until: Until) -> Result<T, GetError> {
-        match self.pop() {
-            Ok(item) => Ok(item),
-            Err(GetError::Empty) if until != Until::Now => self.get_later(until),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gets an item that is there (rule 1).
-    #[inline]
-    fn pop(&self) -> Result<T, GetError> {
-        if !O::IN_TURN {
-            let mut back = self.back.lock();
-            return match back.items.pop() {
-                Some(item) => {
-                    self.count_got();
-                    drop(back);
-                    Ok(self.popped(item))
-                }
-                None => Err(self.nothing()),
-            };
-        }
-        let mut front = self.front.lock();
-        if front.is_empty() {
-            let mut back = self.back.lock();
-            std::mem::swap(&mut *front, &mut back.items);
-            if front.is_empty() {
-                return Err(self.nothing());
-            }
-        }
-        match front.pop() {
-            Some(item) => {
-                self.count_got();
-                drop(front);
-                Ok(self.popped(item))
-            }
-            None => Err(GetError::Empty),
-        }
-    }
-
-    /// Why nothing is there; with the back locked.
-    fn nothing(&self) -> GetError {
-        if self.shut.load(Ordering::Relaxed) {
-            GetError::ShutDown
-        } else {
-            GetError::Empty
-        }
-    }
-
-    /// With what the item was got from locked.
-    #[inline]
-    fn count_got(&self) {
-        let got = self.got.load(Ordering::Relaxed) + 1;
-        // Without a bound nobody waits for room.
-        let bounded = self.capacity < u64::MAX;
-        self.got.store(
-            got,
-            if bounded {
-                Ordering::SeqCst
-            } else {
-                Ordering::Release
-            },
-        );
-    }
-
-    #[inline]
-    fn popped(&self, item: T) -> T {
-        if self.capacity < u64::MAX {
-            // Rule 4.
-            dekker();
-            if self.for_room.load(Ordering::SeqCst) > 0 {
-                self.tell_room();
-            }
-        }
-        item
-    }
-
-    #[cold]
-    fn tell_room(&self) {
-        // They look, and sleep, with the lock: who was counted sleeps by now, or has seen the number.
-        let watchers = self.back.lock().watchers.all();
-        self.not_full.notify_one();
-        watchers.poke();
-    }
-
-    #[track_caller]
-    fn get_later(&self, until: Until) -> Result<T, GetError> {
-        loop {
-            if !self.glance(|| !self.is_empty()) {
-                let waiting = self.sleeps(until, || !self.is_empty());
-                let mut back = self.back.lock();
-                let mut in_time = true;
-                back.getters += 1;
-                while in_time && self.is_empty() && !self.shut.load(Ordering::Relaxed) {
-                    in_time = self.not_empty.wait(&mut back, until);
-                }
-                back.getters -= 1;
-                drop(back);
-                waiting.over();
-            }
-            match self.pop() {
-                Err(GetError::Empty) if !until.is_over() => {}
-                got => return got,
-            }
-        }
-    }
-
-    /// From now on `poke` hears of each change, until it is let go.
-    #[cfg(not(loom))]
-    fn watch(&self, poke: &Poke) {
-        let mut back = self.back.lock();
-        back.watchers.add(poke);
-        self.for_room.fetch_add(1, Ordering::SeqCst);
-    }
-
-    #[cfg(not(loom))]
-    fn unwatch(&self, poke: &Poke) {
-        let mut back = self.back.lock();
-        back.watchers.remove(poke);
-        self.for_room.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -49,6 +49,24 @@ fn two_getters_share_two_items() {
 }
 
 #[test]
+fn two_putters_share_the_room() {
+    model(|| {
+        let queue = Arc::new(Queue::new(1));
+        let putters: Vec<_> = (1..=2)
+            .map(|item| {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || queue.put(item).expect("not shut down"))
+            })
+            .collect();
+        assert_eq!(queue.get().expect("one") + queue.get().expect("the other"), 3);
+        putters
+            .into_iter()
+            .for_each(|putter| putter.join().expect("there was room"));
+        assert_eq!((queue.len(), queue.unfinished()), (0, 2));
+    });
+}
+
+#[test]
 fn all_hear_of_a_shutdown_and_nothing_is_lost() {
     model(|| {
         let queue = Arc::new(Queue::new(1));

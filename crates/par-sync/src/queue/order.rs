@@ -27,6 +27,11 @@ pub trait Order<T>: Default {
 #[derive(Debug, Clone)]
 pub struct Fifo<T>(VecDeque<T>);
 
+impl<T> Fifo<T> {
+    /// Whether a queue with a bound needs none of this, but a ring.
+    pub(super) const RING: bool = true;
+}
+
 impl<T> Default for Fifo<T> {
     fn default() -> Self {
         Fifo(VecDeque::new())
@@ -55,6 +60,11 @@ impl<T> Order<T> for Fifo<T> {
 /// Last in, first out.
 #[derive(Debug, Clone)]
 pub struct Lifo<T>(Vec<T>);
+
+impl<T> Lifo<T> {
+    /// Whether a queue with a bound needs none of this, but a ring.
+    pub(super) const RING: bool = false;
+}
 
 impl<T> Default for Lifo<T> {
     fn default() -> Self {
@@ -113,6 +123,11 @@ impl<T: Ord> PartialEq for Ranked<T> {
 }
 
 impl<T: Ord> Eq for Ranked<T> {}
+
+impl<T> Priority<T> {
+    /// Whether a queue with a bound needs none of this, but a ring.
+    pub(super) const RING: bool = false;
+}
 
 impl<T: Ord> Default for Priority<T> {
     fn default() -> Self {
