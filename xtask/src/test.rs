@@ -149,24 +149,36 @@ fn tests(cargo: Command) -> Result<Outcome, Error> {
 
 /// The tests of par-sync with its detector of deadlocks and its statistics compiled in, and its lints.
 fn watched() -> Result<Outcome, Error> {
-    const FEATURES: [&str; 4] = ["--package", "par-sync", "--features", "deadlock,statistics"];
-    const LINTS: &[&str] = &[
-        "clippy",
-        FEATURES[0],
-        FEATURES[1],
-        FEATURES[2],
-        FEATURES[3],
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    const BOTH: &str = "deadlock,statistics";
+    const fn lints(features: &str) -> [&str; 9] {
+        [
+            "clippy",
+            "--package",
+            "par-sync",
+            "--features",
+            features,
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]
+    }
+    const LINTS: [[&str; 9]; 3] = [lints(BOTH), lints("deadlock"), lints("statistics")];
     let of = |kind| {
-        tests(cargo(
-            &[&["test"], &FEATURES[..], &[kind, "--no-fail-fast"]].concat(),
-        ))
+        tests(cargo(&[
+            "test",
+            "--package",
+            "par-sync",
+            "--features",
+            BOTH,
+            kind,
+            "--no-fail-fast",
+        ]))
     };
-    let outcomes = [perform(&Work::Check(LINTS))?, of("--tests")?, of("--doc")?];
+    let lints = LINTS.iter().map(|lints| perform(&Work::Check(lints)));
+    let outcomes: Vec<Outcome> = lints
+        .chain([of("--tests"), of("--doc")])
+        .collect::<Result<_, _>>()?;
     Ok(total(outcomes.iter()))
 }
 

@@ -20,6 +20,8 @@ mod orders;
 mod report;
 #[cfg(feature = "statistics")]
 pub mod statistics;
+#[cfg(all(test, feature = "deadlock"))]
+mod tests;
 
 pub use deadlock::Deadlock;
 
