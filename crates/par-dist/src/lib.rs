@@ -158,6 +158,7 @@
 //! | `shared.setConst` | [`Pool::share`] |
 #![forbid(unsafe_code)]
 
+pub mod app;
 mod broker;
 mod child;
 mod client;

@@ -1,0 +1,88 @@
+//! What carries tasks and keeps results: the traits that hide whether it is a file, memory or a server.
+//!
+//! 1. A task is leased to one consumer at a time. Who acknowledges it ends it; who releases it gives it back to its queue.
+//! 2. A consumer that is dead, or whose heartbeat stands still for the length of its lease, loses its leases: they go back to their queues, marked
+//!    as delivered again.
+//! 3. A task that is to wait until a time is kept apart, durably: it is not leased before, and takes no place of a consumer.
+//! 4. Of the tasks of one queue, those of higher priority come first, and then the oldest.
+
+use super::message::{Message, Properties};
+use crate::BrokerError;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, BrokerError>;
+
+/// A task on its way to a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) queue: String,
+    pub(crate) message: Message,
+    /// When it is to be leased at the earliest (rule 3).
+    pub(crate) at: Option<Timestamp>,
+}
+
+/// The right to run a task, until it is acknowledged or released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(pub(crate) i64);
+
+/// A leased task, as it came: it may be anything.
+#[derive(Debug, Clone)]
+pub(crate) struct Incoming {
+    pub(crate) tag: Tag,
+    pub(crate) queue: String,
+    /// Whether somebody else had it before.
+    pub(crate) redelivered: bool,
+    pub(crate) headers: Map<String, Value>,
+    pub(crate) properties: Properties,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A change that a thread waits for: it takes the number first, looks, and waits for another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen(pub(crate) u64);
+
+/// What carries tasks. All calls may come from any thread.
+pub(crate) trait Transport: Send + Sync {
+    /// Puts tasks into their queues, all or none.
+    fn publish(&self, tasks: &[Outgoing]) -> Result<()>;
+    /// Leases tasks of these queues.
+    fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>>;
+    /// When the next task of these queues that waits for a time is due.
+    fn next_due(&self, queues: &[String]) -> Result<Option<Timestamp>>;
+    /// Ends tasks.
+    fn acknowledge(&self, tags: &[Tag]) -> Result<()>;
+    /// Gives tasks back to their queues.
+    fn release(&self, tags: &[Tag]) -> Result<()>;
+    /// Puts a leased task into its queue again as another, such as its next attempt, in one step.
+    fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()>;
+    /// Shows that this consumer lives, and takes back what dead ones had leased (rule 2).
+    fn beat(&self) -> Result<()>;
+    /// How long a heartbeat may stand still.
+    fn lease_time(&self) -> Duration;
+    /// How many tasks wait in a queue, those that wait for a time among them.
+    fn waiting(&self, queue: &str) -> Result<u64>;
+    /// Drops all tasks of a queue that nobody has leased; how many there were.
+    fn purge(&self, queue: &str) -> Result<u64>;
+    /// What has changed by now.
+    fn seen(&self) -> Seen;
+    /// Sleeps until something changes after that, or the time is up.
+    fn wait(&self, since: Seen, timeout: Duration);
+    /// Ends the sleep of those who wait in this process.
+    fn wake(&self);
+}
+
+/// What keeps results, as documents of Celery's.
+pub(crate) trait Results: Send + Sync {
+    /// Keeps the outcome of a task.
+    fn store(&self, id: &str, document: &Value) -> Result<()>;
+    /// The outcome of a task, if one is known.
+    fn outcome(&self, id: &str) -> Result<Option<Value>>;
+    /// Drops an outcome.
+    fn forget(&self, id: &str) -> Result<()>;
+    /// What has changed by now.
+    fn seen(&self) -> Seen;
+    /// Sleeps until something changes after that, or the time is up.
+    fn wait(&self, since: Seen, timeout: Duration);
+}

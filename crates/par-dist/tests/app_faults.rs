@@ -1,0 +1,323 @@
+//! The task queue while its workers are killed, and while what is in its file is no task.
+
+use par_dist::app::{App, AppBuilder, ResultError, State, TaskOptions};
+use par_dist::task;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes that long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+// Declared as the worker's program has them; their bodies run there only.
+#[task(name = "test.early")]
+fn early(log: String, number: u64, millis: u64) -> u64 {
+    let _ = (log, millis);
+    number
+}
+
+#[task(name = "test.late")]
+fn late(log: String, number: u64, millis: u64) -> u64 {
+    let _ = (log, millis);
+    number
+}
+
+fn tasks(app: AppBuilder) -> AppBuilder {
+    let late_options = TaskOptions {
+        acks_late: true,
+        ..TaskOptions::default()
+    };
+    app.task::<early>().task_with::<late>(late_options)
+}
+
+/// A folder with a broker and a log.
+struct Place {
+    _folder: tempfile::TempDir,
+    broker: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (broker, log) = (folder.path().join("jobs.db"), folder.path().join("log"));
+        Place {
+            _folder: folder,
+            broker,
+            log,
+        }
+    }
+
+    fn text(path: &Path) -> String {
+        path.to_str().expect("utf-8").to_owned()
+    }
+
+    fn app(&self) -> App {
+        tasks(App::builder("test").broker(&Place::text(&self.broker)))
+            .build()
+            .expect("an app")
+    }
+
+    fn log(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// How often each task began, and ended.
+    fn runs(&self) -> HashMap<u64, (usize, usize)> {
+        let mut runs: HashMap<u64, (usize, usize)> = HashMap::new();
+        for line in self.log() {
+            let Some((what, number)) = line.split_once(' ') else {
+                continue;
+            };
+            let run = runs.entry(number.parse().expect("a number")).or_default();
+            match what {
+                "begin" => run.0 += 1,
+                _ => run.1 += 1,
+            }
+        }
+        runs
+    }
+
+    fn worker(&self) -> Worker {
+        let child = Command::new(env!("CARGO_BIN_EXE_par-dist-app-worker"))
+            .args([&self.broker, &self.log])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a worker");
+        Worker(child)
+    }
+}
+
+/// A worker's process, which does not outlive the test.
+struct Worker(Child);
+
+impl Worker {
+    fn kill(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it ends");
+    }
+
+    /// In peace.
+    fn stop(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the runs of tasks say about the delivery mode: none lost, and none begun twice unless it may be.
+fn check(count: u64, runs: &HashMap<u64, (usize, usize)>, twice: bool) -> Result<(), String> {
+    for number in 0..count {
+        match runs.get(&number) {
+            None | Some((_, 0)) if twice => return Err(format!("task {number} is lost")),
+            Some((begun, _)) if *begun > 1 && !twice => {
+                return Err(format!("task {number} was begun {begun} times"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_checker_sees_what_is_lost_and_what_is_doubled() {
+    let good: HashMap<u64, (usize, usize)> = (0..10).map(|number| (number, (1, 1))).collect();
+    assert_eq!(check(10, &good, true).and(check(10, &good, false)), Ok(()));
+    let mut lost = good.clone();
+    lost.remove(&3);
+    assert_eq!(check(10, &lost, true), Err("task 3 is lost".to_owned()));
+    let mut unfinished = good.clone();
+    unfinished.insert(4, (2, 0));
+    assert_eq!(check(10, &unfinished, true), Err("task 4 is lost".to_owned()));
+    let mut doubled = good;
+    doubled.insert(5, (2, 1));
+    assert_eq!(
+        check(10, &doubled, false),
+        Err("task 5 was begun 2 times".to_owned())
+    );
+    assert_eq!(check(10, &doubled, true), Ok(()));
+}
+
+/// Kills one of three workers after the other, each in the middle of its work, until all tasks have begun.
+fn storm(place: &Place, count: u64) -> usize {
+    let mut workers: Vec<Worker> = (0..3).map(|_| place.worker()).collect();
+    let (start, mut kills) = (Instant::now(), 0);
+    let begun = |place: &Place| {
+        place
+            .log()
+            .iter()
+            .filter(|line| line.starts_with("begin"))
+            .count() as u64
+    };
+    let mut seen = 0;
+    while begun(place) < count {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "only {} of {count} have begun",
+            begun(place)
+        );
+        // Whenever some more have begun, one dies.
+        if begun(place) >= seen + 12 {
+            seen = begun(place);
+            let at = kills % workers.len();
+            workers[at].kill();
+            workers[at] = place.worker();
+            kills += 1;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Those that are left do what is left.
+    let app = place.app();
+    while app.waiting("celery").expect("counted") > 0 {
+        assert!(start.elapsed() < PATIENCE, "the queue is not drained");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    workers.into_iter().for_each(Worker::stop);
+    kills
+}
+
+#[test]
+fn what_acknowledges_late_is_never_lost() {
+    const COUNT: u64 = 200;
+    let place = Place::new();
+    let (app, log) = (place.app(), Place::text(&place.log));
+    let sent = app
+        .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
+        .expect("sent");
+    let kills = storm(&place, COUNT);
+    assert!(kills >= 5, "{kills}");
+    // The heir of the last that was killed may have to run some once more.
+    let heir = place.worker();
+    for (number, result) in sent.iter().enumerate() {
+        assert_eq!(result.get(PATIENCE).expect("a value"), number as u64);
+    }
+    heir.stop();
+    assert_eq!(check(COUNT, &place.runs(), true), Ok(()));
+}
+
+#[test]
+fn what_acknowledges_early_is_begun_once() {
+    const COUNT: u64 = 200;
+    let place = Place::new();
+    let (app, log) = (place.app(), Place::text(&place.log));
+    let sent = app
+        .send_all((0..COUNT).map(|number| app.call::<early>((log.clone(), number, 4))))
+        .expect("sent");
+    let mut workers: Vec<Worker> = (0..3).map(|_| place.worker()).collect();
+    let start = Instant::now();
+    let mut kills = 0;
+    while app.waiting("celery").expect("counted") > 0 && kills < 10 {
+        assert!(start.elapsed() < PATIENCE);
+        let before = place.log().len();
+        while place.log().len() < before + 10 && app.waiting("celery").expect("counted") > 0 {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        workers[kills % 3].kill();
+        workers[kills % 3] = place.worker();
+        kills += 1;
+    }
+    // A killed worker had two threads: it took what they were at with it, and no more.
+    let ended = |place: &Place| place.runs().values().filter(|(_, ended)| *ended > 0).count();
+    while ended(&place) + 2 * kills < COUNT as usize {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} ended, {kills} kills",
+            ended(&place)
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    while app.waiting("celery").expect("counted") > 0 {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    workers.into_iter().for_each(Worker::stop);
+    assert_eq!(check(COUNT, &place.runs(), false), Ok(()));
+    let lost = sent
+        .iter()
+        .filter(|result| result.state().expect("known") == State::Pending)
+        .count();
+    assert!(lost <= 2 * kills, "{lost} lost with {kills} kills");
+}
+
+#[test]
+fn a_worker_that_stops_ends_what_runs_and_gives_the_rest_back() {
+    let place = Place::new();
+    let (app, log) = (place.app(), Place::text(&place.log));
+    let sent = app
+        .send_all((0..20u64).map(|number| app.call::<early>((log.clone(), number, 30))))
+        .expect("sent");
+    let worker = place.worker();
+    let start = Instant::now();
+    while place.runs().is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    worker.stop();
+    let runs = place.runs();
+    assert!(runs.values().all(|run| *run == (1, 1)), "{runs:?}");
+    assert_eq!(app.waiting("celery").expect("counted") as usize + runs.len(), 20);
+    let next = place.worker();
+    for (number, result) in sent.iter().enumerate() {
+        assert_eq!(result.get(PATIENCE).expect("a value"), number as u64);
+    }
+    next.stop();
+    assert_eq!(check(20, &place.runs(), false), Ok(()));
+}
+
+#[test]
+fn what_is_no_task_is_dropped_with_a_word_and_the_worker_goes_on() {
+    let place = Place::new();
+    let (app, log) = (place.app(), Place::text(&place.log));
+    let db = rusqlite::Connection::open(&place.broker).expect("the file");
+    db.busy_timeout(PATIENCE).expect("an option");
+    let poison = |headers: &str, properties: &str, body: &[u8]| {
+        db.execute(
+            "INSERT INTO tasks (queue, priority, headers, properties, body) VALUES ('celery', 9, ?, ?, ?)",
+            rusqlite::params![headers, properties, body],
+        )
+        .expect("written");
+    };
+    let json = r#"{"content_type": "application/json", "content_encoding": "utf-8", "correlation_id": "p"}"#;
+    let pickle = json.replace("application/json", "application/x-python-serialize");
+    let named = |id: &str| format!(r#"{{"task": "test.early", "id": "{id}"}}"#);
+    poison("no json", "none either", b"\x80\x04\x95");
+    poison("[1]", json, b"[[], {}, {}]");
+    poison(
+        &named("pickled"),
+        &pickle.replace("serialize", "serialize-pickle"),
+        b"\x80\x04",
+    );
+    poison(&named("broken"), json, b"[[], {}");
+    poison(&named("half"), json, b"[[1], {}, {}]");
+    poison(
+        r#"{"task": "test.early", "id": "late", "eta": "tomorrow"}"#,
+        json,
+        b"[[], {}, {}]",
+    );
+    drop(db);
+    let worker = place.worker();
+    let fine = app.delay::<early>((log, 1, 0)).expect("sent");
+    assert_eq!(fine.get(PATIENCE).expect("a value"), 1);
+    for (id, says) in [
+        ("pickled", "pickle is refused"),
+        ("broken", "no [args, kwargs, embed]"),
+        ("half", "misses the argument \"number\""),
+        ("late", "no time of ISO 8601"),
+    ] {
+        match app.result::<u64>(id).get(PATIENCE) {
+            Err(ResultError::Failed { message, .. }) => assert!(message.contains(says), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    worker.stop();
+    assert_eq!(app.waiting("celery").expect("counted"), 0);
+}

@@ -1,0 +1,56 @@
+//! A worker of an app in a process of its own, for the tests: `par-dist-app-worker BROKER LOG [QUEUE...]` runs until it is killed, or until
+//! its standard input ends; then it stops in peace. Each task leaves a line in the log when it begins and when it ends.
+
+use par_dist::app::{App, AppBuilder, TaskOptions};
+use par_dist::task;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+/// Writes a line, whole, as one call appends it.
+fn note(log: &str, line: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(log)?;
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+#[task(name = "test.early")]
+fn early(log: String, number: u64, millis: u64) -> Result<u64, std::io::Error> {
+    work(&log, number, millis)
+}
+
+#[task(name = "test.late")]
+fn late(log: String, number: u64, millis: u64) -> Result<u64, std::io::Error> {
+    work(&log, number, millis)
+}
+
+fn work(log: &str, number: u64, millis: u64) -> Result<u64, std::io::Error> {
+    note(log, &format!("begin {number}"))?;
+    // This is the work.
+    std::thread::sleep(Duration::from_millis(millis));
+    note(log, &format!("end {number}"))?;
+    Ok(number)
+}
+
+fn tasks(app: AppBuilder) -> AppBuilder {
+    let late_options = TaskOptions {
+        acks_late: true,
+        ..TaskOptions::default()
+    };
+    app.task::<early>().task_with::<late>(late_options)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [broker, log, queues @ ..] = arguments.as_slice() else {
+        return Err("usage: par-dist-app-worker BROKER LOG [QUEUE...]".into());
+    };
+    let app = tasks(App::builder("test").broker(broker)).build()?;
+    let mut worker = app.worker().concurrency(2);
+    if !queues.is_empty() {
+        worker = worker.queues(queues.iter().map(String::as_str));
+    }
+    let worker = worker.start()?;
+    note(log, "ready")?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    worker.stop();
+    Ok(())
+}
