@@ -59,6 +59,18 @@ impl Place {
             .expect("an app")
     }
 
+    /// Waits until no task is left, neither waiting nor leased: what the dead had leased comes back.
+    fn drained(&self) {
+        let db = rusqlite::Connection::open(&self.broker).expect("the file");
+        db.busy_timeout(PATIENCE).expect("an option");
+        let start = Instant::now();
+        let left = || db.query_row("SELECT count(*) FROM tasks", [], |row| row.get::<_, u32>(0));
+        while left().expect("counted") > 0 {
+            assert!(start.elapsed() < PATIENCE, "the queue is not drained");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn log(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -175,11 +187,7 @@ fn storm(place: &Place, count: u64) -> usize {
         std::thread::sleep(Duration::from_millis(5));
     }
     // Those that are left do what is left.
-    let app = place.app();
-    while app.waiting("celery").expect("counted") > 0 {
-        assert!(start.elapsed() < PATIENCE, "the queue is not drained");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    place.drained();
     workers.into_iter().for_each(Worker::stop);
     kills
 }
@@ -235,10 +243,7 @@ fn what_acknowledges_early_is_begun_once() {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    while app.waiting("celery").expect("counted") > 0 {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    place.drained();
     workers.into_iter().for_each(Worker::stop);
     assert_eq!(check(COUNT, &place.runs(), false), Ok(()));
     let lost = sent

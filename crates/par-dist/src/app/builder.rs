@@ -11,7 +11,7 @@ use par_core::Task;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub(super) struct Inner {
     pub(super) tasks: BTreeMap<&'static str, Known>,
     routes: Vec<(String, String)>,
     pub(super) eager: bool,
-    store: Arc<File>,
+    transport: Arc<dyn Transport>,
+    results: Arc<dyn Results>,
 }
 
 type Run = fn(&[Value], &Map<String, Value>) -> Result<Value, CallError>;
@@ -116,6 +117,16 @@ impl App {
         Signature::of(T::NAME, args.into_iter().collect(), Map::new())
     }
 
+    /// As [`signature`](Self::signature), of a task that this program need not know.
+    pub fn signature_by_name(&self, name: &str, args: impl IntoIterator<Item = Value>) -> Signature {
+        Signature::of(name, args.into_iter().collect(), Map::new())
+    }
+
+    /// A call of a signature as it is.
+    pub fn call_signature(&self, signature: &Signature) -> Call {
+        signature.call(self, None)
+    }
+
     /// Sends many at once: all or none, and in one step.
     ///
     /// # Errors
@@ -159,11 +170,11 @@ impl App {
     }
 
     pub(super) fn transport(&self) -> Arc<dyn Transport> {
-        Arc::clone(&self.inner.store) as Arc<dyn Transport>
+        Arc::clone(&self.inner.transport)
     }
 
     pub(super) fn results(&self) -> Arc<dyn Results> {
-        Arc::clone(&self.inner.store) as Arc<dyn Results>
+        Arc::clone(&self.inner.results)
     }
 
     pub(super) fn options(&self, task: &str) -> TaskOptions {
@@ -225,7 +236,8 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 impl AppBuilder {
-    /// The broker, and where results are kept: the path of a file, or `memory:`.
+    /// The broker, and where results are kept: the path of a file, `memory:`, or the URL of a RabbitMQ server (`amqp://...`, feature `amqp`),
+    /// where results go to the queue of who called, as with Celery's `rpc://`.
     pub fn broker(mut self, broker: &str) -> Self {
         broker.clone_into(&mut self.broker);
         self
@@ -288,17 +300,7 @@ impl AppBuilder {
                 reason: format!("{} ms is too short; at least 100 ms", self.lease.as_millis()),
             });
         }
-        let path = match self.broker.as_str() {
-            "memory:" => None,
-            url if url.contains("://") => {
-                return Err(AppError::Option {
-                    option: "broker",
-                    reason: format!("a path or `memory:` is expected, got {url:?}"),
-                });
-            }
-            path => Some(PathBuf::from(path)),
-        };
-        let store = File::open(path.as_deref(), self.lease, self.expires)?;
+        let (transport, results) = open(&self.broker, self.lease, self.expires)?;
         Ok(App {
             inner: Arc::new(Inner {
                 name: self.name,
@@ -307,9 +309,43 @@ impl AppBuilder {
                 tasks: self.tasks,
                 routes: self.routes,
                 eager: self.eager,
-                store: Arc::new(store),
+                transport,
+                results,
             }),
         })
+    }
+}
+
+type Broker = (Arc<dyn Transport>, Arc<dyn Results>);
+
+fn both(broker: Arc<impl Transport + Results + 'static>) -> Broker {
+    (Arc::clone(&broker) as Arc<dyn Transport>, broker)
+}
+
+fn open(broker: &str, lease: Duration, expires: Duration) -> Result<Broker, AppError> {
+    let bad = |reason: String| {
+        Err(AppError::Option {
+            option: "broker",
+            reason,
+        })
+    };
+    match broker.split_once("://") {
+        None if broker == "memory:" => Ok(both(Arc::new(File::open(None, lease, expires)?))),
+        None => Ok(both(Arc::new(File::open(
+            Some(Path::new(broker)),
+            lease,
+            expires,
+        )?))),
+        #[cfg(feature = "amqp")]
+        Some(("amqp", _)) => Ok(both(Arc::new(super::server::Server::open(broker)?))),
+        #[cfg(not(feature = "amqp"))]
+        Some(("amqp", _)) => bad(format!(
+            "{broker:?} needs the feature `amqp`, which this program was built without"
+        )),
+        Some(_) => bad(format!(
+            "a path, `memory:` or `amqp://...` is expected, got {}",
+            crate::BrokerUrl::from(broker)
+        )),
     }
 }
 

@@ -149,6 +149,10 @@ impl<T> Call<T> {
     pub fn then<U>(self, mut signature: Signature) -> Call<U> {
         let id = uuid::Uuid::new_v4().to_string();
         signature.options.insert("task_id".to_owned(), id.into());
+        // Whoever runs it may know nothing of who began.
+        if let Some(reply_to) = self.app.results().reply_to() {
+            signature.options.insert("reply_to".to_owned(), reply_to.into());
+        }
         // The next one is the last.
         let call = self.with(|task| {
             task.message
@@ -233,6 +237,9 @@ impl Signature {
         let mut call = Call::new(app, &self.task, Ok(args), self.kwargs.clone());
         if let Some(id) = option("task_id").and_then(Value::as_str) {
             call = call.id(id);
+        }
+        if let Some(reply_to) = option("reply_to").and_then(Value::as_str) {
+            call = call.with(|task| task.message.properties.reply_to = Some(reply_to.to_owned()));
         }
         if let Some(queue) = option("queue").and_then(Value::as_str) {
             call = call.queue(queue);

@@ -20,6 +20,7 @@ use std::time::Duration;
 pub struct TaskContext {
     pub(super) app: App,
     pub(super) id: String,
+    pub(super) reply_to: Option<String>,
     pub(super) task: String,
     pub(super) root: Option<String>,
     pub(super) parent: Option<String>,
@@ -136,7 +137,10 @@ impl TaskContext {
         })?;
         let state = State::Other(state.to_owned());
         let document = document(&self.id, &state, meta, &[]);
-        Ok(self.app.results().store(&self.id, &document)?)
+        Ok(self
+            .app
+            .results()
+            .store(&self.id, self.reply_to.as_deref(), &document)?)
     }
 
     /// Again, after that time or what the task's [`Retry`](super::Retry) says. It fails if it was tried as often as that allows.

@@ -268,12 +268,11 @@ impl Transport for File {
         Ok(due.and_then(|due| Timestamp::from_millisecond(due).ok()))
     }
 
-    fn acknowledge(&self, tags: &[Tag]) -> Result<()> {
+    fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {
         let consumer = self.consumer()?;
         self.write(|tx| {
             let mut end = tx.prepare_cached("DELETE FROM tasks WHERE id = ? AND consumer = ?")?;
-            tags.iter()
-                .try_for_each(|tag| end.execute([tag.0, consumer]).map(drop))
+            tags.iter().map(|tag| end.execute([tag.0, consumer])).sum()
         })
     }
 
@@ -379,7 +378,7 @@ impl Transport for File {
 }
 
 impl Results for File {
-    fn store(&self, id: &str, document: &Value) -> Result<()> {
+    fn store(&self, id: &str, _: Option<&str>, document: &Value) -> Result<()> {
         let expires = Timestamp::now().as_millisecond() + millis(self.expires);
         self.write(|tx| {
             tx.prepare_cached("INSERT OR REPLACE INTO results (id, expires, document) VALUES (?, ?, ?)")?
@@ -388,6 +387,10 @@ impl Results for File {
         })?;
         self.ring.ring();
         Ok(())
+    }
+
+    fn reply_to(&self) -> Option<&str> {
+        None
     }
 
     fn outcome(&self, id: &str) -> Result<Option<Value>> {

@@ -65,6 +65,10 @@ mod options;
 mod outcome;
 mod ring;
 mod run;
+#[cfg(feature = "amqp")]
+mod server;
+#[cfg(feature = "amqp")]
+mod table;
 mod transport;
 mod worker;
 

@@ -166,7 +166,7 @@ impl<T> AsyncResult<T> {
     pub fn children(&self) -> Result<Vec<AsyncResult>, BrokerError> {
         let document = self.results.outcome(&self.id)?.unwrap_or_default();
         let children = document["children"].as_array().into_iter().flatten();
-        // Celery's form: [[id, parent], children of a group].
+        // Celery's form, for each: [[id, parent in this form], members of a group].
         let ids = children.filter_map(|child| child.pointer("/0/0")?.as_str());
         Ok(ids
             .map(|id| AsyncResult::new(id.to_owned(), Arc::clone(&self.results)))
@@ -256,7 +256,10 @@ impl<T> fmt::Debug for AsyncResult<T> {
 
 /// A document as Celery writes it.
 pub(super) fn document(id: &str, state: &State, result: Value, children: &[String]) -> Value {
-    let children: Vec<Value> = children.iter().map(|child| json!([[child, id], null])).collect();
+    let children: Vec<Value> = children
+        .iter()
+        .map(|child| json!([[child, null], null]))
+        .collect();
     json!({
         "status": state.to_string(),
         "result": result,

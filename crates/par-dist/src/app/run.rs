@@ -42,11 +42,13 @@ pub(super) fn handle(app: &App, incoming: Incoming) -> Result<(), BrokerError> {
             .map(str::to_owned)
     };
     let (id, task) = (named("id"), named("task"));
+    let reply_to = incoming.properties.reply_to.clone();
     let drop_it = |id: Option<&str>, outcome: Value, state: State| {
         if let Some(id) = id {
-            app.results().store(id, &document(id, &state, outcome, &[]))?;
+            app.results()
+                .store(id, reply_to.as_deref(), &document(id, &state, outcome, &[]))?;
         }
-        transport.acknowledge(&[tag])
+        transport.acknowledge(&[tag]).map(drop)
     };
     let read = Message::read(incoming.headers, incoming.properties, &incoming.body).and_then(|message| {
         let times = (message.eta()?, message.expires()?);
@@ -96,12 +98,13 @@ pub(super) fn handle(app: &App, incoming: Incoming) -> Result<(), BrokerError> {
         return transport.replace(tag, &[later]);
     }
     let late = known.options.acks_late;
-    if !late {
-        transport.acknowledge(&[tag])?;
+    if !late && transport.acknowledge(&[tag])? == 0 {
+        // This process was taken for dead, and somebody else has it.
+        return Ok(());
     }
     let done = perform(app, known, &message, &incoming.queue, incoming.redelivered);
     if let Some(document) = &done.document {
-        app.results().store(&headers.id, document)?;
+        app.results().store(&headers.id, reply_to.as_deref(), document)?;
     }
     match (late, done.back) {
         (true, true) => transport.release(&[tag]),
@@ -130,7 +133,7 @@ pub(super) fn eagerly(app: &App, task: Outgoing) {
         };
         if let Some(document) = done.document {
             // In memory; if even that fails, nothing is known of the task, and that is told.
-            let _ = app.results().store(&id, &document);
+            let _ = app.results().store(&id, None, &document);
         }
         line.extend(done.next);
     }
@@ -142,6 +145,7 @@ fn perform(app: &App, known: &Known, message: &Message, queue: &str, redelivered
     let context = TaskContext {
         app: app.clone(),
         id: headers.id.clone(),
+        reply_to: message.properties.reply_to.clone(),
         task: headers.task.clone(),
         root: headers.root_id.clone(),
         parent: headers.parent_id.clone(),
@@ -233,6 +237,10 @@ fn replacement(app: &App, message: &Message, by: &Signature) -> Vec<Outgoing> {
     let Ok((mut task, _)) = call.into_outgoing() else {
         return Vec::new();
     };
+    task.message
+        .properties
+        .reply_to
+        .clone_from(&message.properties.reply_to);
     let headers = &mut task.message.headers;
     headers.root_id.clone_from(&message.headers.root_id);
     headers.parent_id.clone_from(&message.headers.parent_id);
@@ -281,6 +289,9 @@ fn errbacks(app: &App, message: &Message) -> Vec<Outgoing> {
 
 fn child(app: &App, message: &Message, signature: &Signature, value: Value) -> Option<Outgoing> {
     let (mut task, _) = signature.call(app, Some(value)).into_outgoing().ok()?;
+    // Whoever called the first hears of what follows, if it says no other.
+    let theirs = &mut task.message.properties.reply_to;
+    *theirs = theirs.take().or_else(|| message.properties.reply_to.clone());
     let headers = &mut task.message.headers;
     headers.parent_id = Some(message.headers.id.clone());
     headers.root_id = message

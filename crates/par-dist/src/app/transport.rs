@@ -51,8 +51,8 @@ pub(crate) trait Transport: Send + Sync {
     fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>>;
     /// When the next task of these queues that waits for a time is due.
     fn next_due(&self, queues: &[String]) -> Result<Option<Timestamp>>;
-    /// Ends tasks.
-    fn acknowledge(&self, tags: &[Tag]) -> Result<()>;
+    /// Ends tasks; how many of them were still leased (rule 2).
+    fn acknowledge(&self, tags: &[Tag]) -> Result<usize>;
     /// Gives tasks back to their queues.
     fn release(&self, tags: &[Tag]) -> Result<()>;
     /// Puts a leased task into its queue again as another, such as its next attempt, in one step.
@@ -75,8 +75,10 @@ pub(crate) trait Transport: Send + Sync {
 
 /// What keeps results, as documents of Celery's.
 pub(crate) trait Results: Send + Sync {
-    /// Keeps the outcome of a task.
-    fn store(&self, id: &str, document: &Value) -> Result<()>;
+    /// Keeps the outcome of a task, or tells it to the queue of who called.
+    fn store(&self, id: &str, to: Option<&str>, document: &Value) -> Result<()>;
+    /// The queue to which results are sent, where they are.
+    fn reply_to(&self) -> Option<&str>;
     /// The outcome of a task, if one is known.
     fn outcome(&self, id: &str) -> Result<Option<Value>>;
     /// Drops an outcome.
