@@ -1,11 +1,13 @@
 //! Features that need what a plain machine lacks: what each needs, and what `cargo xtask test` runs of it.
 
-use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, RABBITMQ};
+use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, RABBITMQ, VENV};
 
 /// A feature of a crate that builds and runs only where something native is installed.
 pub(crate) struct Native {
     pub(crate) package: &'static str,
     pub(crate) feature: &'static str,
+    /// What its tests have besides, for who reads their table.
+    pub(crate) beside: &'static str,
     needs: &'static [&'static Need],
     /// Arguments of `cargo test` that name what the feature adds; its crate's other tests have run without it.
     pub(crate) tests: &'static [&'static str],
@@ -14,6 +16,7 @@ pub(crate) struct Native {
 pub(crate) static MPI_RANKS: Native = Native {
     package: "par-mpi",
     feature: "mpi",
+    beside: "",
     needs: &[&MPI, &LIBCLANG],
     tests: &["--tests"],
 };
@@ -21,6 +24,7 @@ pub(crate) static MPI_RANKS: Native = Native {
 pub(crate) static AMQP: Native = Native {
     package: "par-dist",
     feature: "amqp",
+    beside: "",
     needs: &[&RABBITMQ],
     tests: &[
         "--lib",
@@ -34,15 +38,24 @@ pub(crate) static AMQP: Native = Native {
     ],
 };
 
+pub(crate) static CELERY: Native = Native {
+    package: "par-dist",
+    feature: "amqp",
+    beside: " beside Celery",
+    needs: &[&RABBITMQ, &VENV],
+    tests: &["--test=app_celery"],
+};
+
 pub(crate) static OPENCL_DEVICES: Native = Native {
     package: "par-gpu",
     feature: "opencl",
+    beside: "",
     needs: &[&OPENCL],
     tests: &["--tests"],
 };
 
 /// All of them, in the order in which they are tested.
-pub(crate) static NATIVE: [&Native; 3] = [&MPI_RANKS, &AMQP, &OPENCL_DEVICES];
+pub(crate) static NATIVE: [&Native; 4] = [&MPI_RANKS, &AMQP, &CELERY, &OPENCL_DEVICES];
 
 impl Native {
     /// Why the feature cannot be used here, with the command that changes it; nothing where it can.
@@ -87,6 +100,7 @@ mod tests {
         let native = Native {
             package: "par-x",
             feature: "y",
+            beside: "",
             needs: &NEEDS_NOTHING,
             tests: &[],
         };

@@ -3,6 +3,7 @@
 mod checks;
 mod processes;
 mod table;
+mod tasks;
 mod threads;
 
 pub(crate) use table::RECIPES;

@@ -81,7 +81,7 @@ pub(crate) fn run(options: &setup::Options) -> Result<(), Error> {
     let mut rows = Vec::new();
     let native = NATIVE
         .iter()
-        .map(|native| (native.qualified(), Work::Native(native)));
+        .map(|native| (native.qualified() + native.beside, Work::Native(native)));
     let steps = STEPS.iter().map(|(name, work)| ((*name).to_owned(), *work));
     for (name, work) in steps.chain(native) {
         println!("\n== {name}");

@@ -3,6 +3,7 @@
 use super::Recipe;
 use super::checks::*;
 use super::processes::*;
+use super::tasks::*;
 use super::threads::*;
 use crate::native::{MPI_RANKS, OPENCL_DEVICES};
 
@@ -185,6 +186,13 @@ pub(crate) const RECIPES: &[Recipe] = &[
         "332833500 from the serial program and from the workers",
         r5_scoop_mapreduce,
     ),
+    Recipe::plain(
+        "r5_celery_worker",
+        "par-dist",
+        "the banner names app, broker, results, concurrency, queues and tasks",
+        r5_celery_worker,
+    ),
+    Recipe::plain("r5_celery_add", "par-dist", "10, twice", r5_celery_add),
     Recipe::plain(
         "r6_reduction",
         "par-gpu",

@@ -20,7 +20,7 @@ fn expect(seen: &Observed, text: &str, times: usize) -> Result<(), String> {
     }
 }
 
-fn require(holds: bool, what: &str) -> Result<(), String> {
+pub(super) fn require(holds: bool, what: &str) -> Result<(), String> {
     holds.then_some(()).ok_or_else(|| what.to_owned())
 }
 

@@ -74,6 +74,21 @@ pub(crate) static RABBITMQ: Need = Need {
     },
 };
 
+pub(crate) static VENV: Need = Need {
+    name: "Python with venv",
+    why: "tests par-dist beside Celery, which it gets from pip",
+    required: false,
+    probe: || {
+        version(&["python3", "-c", "import ensurepip, venv"])?;
+        version(&["python3", "--version"])
+    },
+    install: Install::Packages {
+        apt: &["python3-venv"],
+        dnf: &["python3"],
+        brew: &["python3"],
+    },
+};
+
 /// Everything, in the order in which it is told.
 pub(crate) static NEEDS: &[&Need] = &[
     &Need {
@@ -116,6 +131,7 @@ pub(crate) static NEEDS: &[&Need] = &[
     &LIBCLANG,
     &OPENCL,
     &RABBITMQ,
+    &VENV,
     &Need {
         name: "mdBook",
         why: "builds the guide",

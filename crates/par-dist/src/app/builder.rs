@@ -1,11 +1,10 @@
 //! [`App`]: the tasks that a program knows, the broker to which they go, and how they are called.
 
 use super::arguments::{self, CallError};
+use super::broker::{File, Outgoing, Results, Transport};
 use super::call::{Call, arguments as positional};
-use super::file::File;
 use super::message::Signature;
 use super::options::TaskOptions;
-use super::transport::{Outgoing, Results, Transport};
 use super::{AppError, AsyncResult, Worker, run};
 use par_core::Task;
 use serde_json::{Map, Value};
@@ -120,6 +119,11 @@ impl App {
     /// As [`signature`](Self::signature), of a task that this program need not know.
     pub fn signature_by_name(&self, name: &str, args: impl IntoIterator<Item = Value>) -> Signature {
         Signature::of(name, args.into_iter().collect(), Map::new())
+    }
+
+    /// A call of a task by its name, which this program need not know, to be sent with options.
+    pub fn call_by_name(&self, name: &str, args: Vec<Value>, kwargs: Map<String, Value>) -> Call {
+        Call::new(self, name, Ok(args), kwargs)
     }
 
     /// A call of a signature as it is.
@@ -337,7 +341,7 @@ fn open(broker: &str, lease: Duration, expires: Duration) -> Result<Broker, AppE
             expires,
         )?))),
         #[cfg(feature = "amqp")]
-        Some(("amqp", _)) => Ok(both(Arc::new(super::server::Server::open(broker)?))),
+        Some(("amqp", _)) => Ok(both(Arc::new(super::broker::Server::open(broker)?))),
         #[cfg(not(feature = "amqp"))]
         Some(("amqp", _)) => bad(format!(
             "{broker:?} needs the feature `amqp`, which this program was built without"

@@ -1,9 +1,9 @@
 //! [`Call`]: a task with its arguments and options, to be sent; and [`Signature`]s, to be sent by somebody else later.
 
+use super::broker::Outgoing;
 use super::builder::App;
 use super::context::{adopt, json};
 use super::message::{Message, Signature, write_time};
-use super::transport::Outgoing;
 use super::{AppError, AsyncResult};
 use jiff::Timestamp;
 use par_core::Task;

@@ -2,10 +2,10 @@
 //!
 //! What it asks for lies with the thread that runs it until it has returned; so it returns the word of it ([`Leave`]) as its error.
 
+use super::broker::Outgoing;
 use super::builder::App;
 use super::message::{Message, Signature};
 use super::outcome::{State, document};
-use super::transport::Outgoing;
 use super::{AppError, AsyncResult};
 use par_core::Task;
 use serde::Serialize;

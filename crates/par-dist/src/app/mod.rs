@@ -53,28 +53,26 @@
 //! | `acks_late`, `ignore_result` | [`TaskOptions`] |
 //! | `task_routes` | [`AppBuilder::route`] |
 //! | `task_always_eager` | [`AppBuilder::eager`] |
-//! | `worker -c 4 -Q mail` | [`App::worker`] |
+//! | `worker -c 4 -Q mail` | [`App::worker`]; `cli`, which also has `call`, `result`, `purge` and `status` |
 
 mod arguments;
+mod broker;
 mod builder;
 mod call;
+#[cfg(feature = "cli")]
+mod cli;
 mod context;
-mod file;
 mod message;
 mod options;
 mod outcome;
-mod ring;
 mod run;
-#[cfg(feature = "amqp")]
-mod server;
-#[cfg(feature = "amqp")]
-mod table;
-mod transport;
 mod worker;
 
 pub use arguments::ArgumentError;
 pub use builder::{App, AppBuilder};
 pub use call::Call;
+#[cfg(feature = "cli")]
+pub use cli::cli;
 pub use context::{Leave, TaskContext, current_task};
 pub use message::{MessageError, Signature};
 pub use options::{Retry, TaskOptions};

@@ -1,6 +1,6 @@
 //! [`AsyncResult`]: what came of a task, read from where results are kept, in the form of Celery's documents.
 
-use super::transport::Results;
+use super::broker::Results;
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;

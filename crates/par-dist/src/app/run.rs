@@ -5,12 +5,12 @@
 //! 2. The next attempt of a task takes its place in its queue in one step, where it is still leased.
 
 use super::arguments::CallError;
+use super::broker::{Incoming, Outgoing};
 use super::builder::{App, Known};
 use super::call::from_now;
 use super::context::{TaskContext, Wish, within};
 use super::message::{Embed, Message, Signature, write_time};
 use super::outcome::{State, document, exception, failure};
-use super::transport::{Incoming, Outgoing};
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;

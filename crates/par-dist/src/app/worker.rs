@@ -5,9 +5,9 @@
 //! 2. Who stops leases no more, ends what runs, and gives the rest back.
 
 use super::AppError;
+use super::broker::{Incoming, Transport};
 use super::builder::App;
 use super::run;
-use super::transport::{Incoming, Transport};
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;

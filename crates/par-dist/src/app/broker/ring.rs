@@ -3,7 +3,7 @@
 //! A thread, started when somebody first waits, sleeps in the kernel until the log of the file (`-wal`) grows (inotify). Where there is no such
 //! thing, who waits looks a few times a second.
 
-use super::transport::Seen;
+use super::Seen;
 use parking_lot::{Condvar, Mutex};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once, Weak};

@@ -4,10 +4,10 @@
 //! 2. A commit is on the disk when its call returns (`synchronous=FULL`).
 //! 3. Other processes' changes are noticed by a thread that the system wakes when the log of the file grows (`ring`).
 
-use super::message::Properties;
 use super::ring::Ring;
-use super::transport::{Incoming, Outgoing, Results, Seen, Tag, Transport};
+use super::{Incoming, Outgoing, Results, Seen, Tag, Transport};
 use crate::BrokerError;
+use crate::app::message::Properties;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};

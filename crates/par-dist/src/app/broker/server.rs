@@ -8,10 +8,10 @@
 //!    power of two of milliseconds (`QUEUE.later.N`). It goes through smaller and smaller ones, and is in nobody's memory meanwhile.
 //! 5. A result is sent to the queue that its caller named, once; who did not call reads none.
 
-use super::message::Properties;
 use super::ring::Ring;
 use super::table::{to_map, to_table};
-use super::transport::{Incoming, Outgoing, Results, Seen, Tag, Transport};
+use super::{Incoming, Outgoing, Results, Seen, Tag, Transport};
+use crate::app::message::Properties;
 use crate::{BrokerError, BrokerUrl};
 use jiff::Timestamp;
 use lapin::message::{Delivery, DeliveryResult};

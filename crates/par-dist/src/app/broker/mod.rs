@@ -6,8 +6,19 @@
 //! 3. A task that is to wait until a time is kept apart, durably: it is not leased before, and takes no place of a consumer.
 //! 4. Of the tasks of one queue, those of higher priority come first, and then the oldest.
 
-use super::message::{Message, Properties};
+mod file;
+mod ring;
+#[cfg(feature = "amqp")]
+mod server;
+#[cfg(feature = "amqp")]
+mod table;
+
+pub(super) use file::File;
+#[cfg(feature = "amqp")]
+pub(super) use server::Server;
+
 use crate::BrokerError;
+use crate::app::message::{Message, Properties};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::time::Duration;
