@@ -406,6 +406,32 @@ fn bad_options_are_errors_that_name_them() {
         let error = worker.start().map(|_| ()).expect_err("bad").to_string();
         assert!(error.contains(option), "{error}");
     }
+    let long = "x".repeat(300);
+    for (call, option) in [
+        (app.call::<add>((1, 1)).queue(&long), "queue"),
+        (app.call::<add>((1, 1)).queue(""), "queue"),
+        (app.call::<add>((1, 1)).id(&long), "id"),
+        (
+            app.call::<add>((1, 1)).header("mine", json!([{ &long: 1 }])),
+            "header",
+        ),
+    ] {
+        let error = call.send().map(|_| ()).expect_err("bad").to_string();
+        assert!(error.contains(&format!("bad option {option}")), "{error}");
+    }
+    let long = "x".repeat(300);
+    for (call, option) in [
+        (app.call::<add>((1, 1)).queue(&long), "queue"),
+        (app.call::<add>((1, 1)).queue(""), "queue"),
+        (app.call::<add>((1, 1)).id(&long), "id"),
+        (
+            app.call::<add>((1, 1)).header("mine", json!([{ &long: 1 }])),
+            "header",
+        ),
+    ] {
+        let error = call.send().map(|_| ()).expect_err("bad").to_string();
+        assert!(error.contains(&format!("bad option {option}")), "{error}");
+    }
     let banner = app.worker().queues(["a", "b"]).concurrency(3).banner();
     for part in ["test", "memory:", "3 (threads)", ". a", ". b"] {
         assert!(banner.contains(part), "{banner}");

@@ -227,6 +227,12 @@ fn a_server_that_is_killed_loses_nothing() {
             .expect("a value"),
         4
     );
+    // A queue that is deleted is made again, and consumed from again.
+    rabbit.control(&["delete_queue", "celery"]).expect("deleted");
+    let after = app.send_all((0..10).map(|number| app.call::<add>((number, 2))));
+    for (number, result) in after.expect("sent").iter().enumerate() {
+        assert_eq!(result.get(PATIENCE).expect("a value"), number as i64 + 2);
+    }
     worker.stop();
     assert_eq!(app.waiting("celery").expect("counted"), 0);
 }

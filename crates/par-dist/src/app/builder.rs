@@ -157,7 +157,7 @@ impl App {
         Worker::new(self)
     }
 
-    /// How many tasks wait in a queue, those that wait for their time among them.
+    /// How many tasks wait in a queue: in a file those that wait for their time among them, on a server only those that do not.
     ///
     /// # Errors
     /// The broker cannot be used.

@@ -174,17 +174,20 @@ impl<T> Call<T> {
     /// # Errors
     /// The arguments are no JSON, or the broker cannot be used.
     pub fn send(self) -> Result<AsyncResult<T>, AppError> {
-        let mut task = self.task?;
+        let (mut task, app) = self.into_outgoing()?;
         adopt(&mut task);
         let last = task.message.body.embed.chain.iter().flatten().next();
         let last = last.and_then(|last| last.options.get("task_id")?.as_str());
         let id = last.unwrap_or(&task.message.headers.id).to_owned();
-        self.app.publish(&[task])?;
-        Ok(AsyncResult::new(id, self.app.results()))
+        app.publish(&[task])?;
+        Ok(AsyncResult::new(id, app.results()))
     }
 
     pub(super) fn into_outgoing(self) -> Result<(Outgoing, App), AppError> {
-        Ok((self.task?, self.app))
+        let task = self.task?;
+        let checked = task.check();
+        checked.map_err(|(option, reason)| AppError::Option { option, reason })?;
+        Ok((task, self.app))
     }
 }
 

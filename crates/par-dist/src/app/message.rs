@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 
 /// The longest body that is read.
 pub(crate) const MAX_BODY: usize = 128 << 20;
+/// The longest name of a task, and the longest id: a server takes no longer ones.
+const MAX_NAME: usize = 255;
 /// Representations of arguments are for people: the rest is cut off, as Celery does.
 const MAX_REPR: usize = 1024;
 
@@ -224,8 +226,13 @@ impl Message {
             });
         }
         for name in ["task", "id"] {
-            if !headers.get(name).is_some_and(Value::is_string) {
-                return Err(MessageError::Protocol(format!("the header {name:?} is missing")));
+            match headers.get(name).and_then(Value::as_str).map(str::len) {
+                Some(1..=MAX_NAME) => {}
+                None => return Err(MessageError::Protocol(format!("the header {name:?} is missing"))),
+                Some(bytes) => {
+                    let text = format!("the header {name:?} has {bytes} bytes; 1 to {MAX_NAME} are expected");
+                    return Err(MessageError::Protocol(text));
+                }
             }
         }
         let headers: Headers = serde_json::from_value(Value::Object(headers))
@@ -350,6 +357,12 @@ mod tests {
             none,
             "no message of Celery's protocol 2: the header \"task\" is missing"
         );
+        for (name, text) in [("id", "x".repeat(256)), ("task", String::new())] {
+            let mut odd = good.clone();
+            odd.insert(name.to_owned(), text.into());
+            let refused = read(&odd, "application/json", b"[[], {}, {}]").expect_err("no name");
+            assert!(refused.contains("1 to 255"), "{refused}");
+        }
         for body in [
             &b"{"[..],
             b"[]",

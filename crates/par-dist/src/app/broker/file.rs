@@ -37,7 +37,7 @@ CREATE TABLE tasks (
     body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX ready ON tasks (queue, priority DESC, id) WHERE consumer IS NULL AND due IS NULL;
-CREATE INDEX later ON tasks (due) WHERE consumer IS NULL AND due IS NOT NULL;
+CREATE INDEX later ON tasks (queue, due) WHERE consumer IS NULL AND due IS NOT NULL;
 CREATE INDEX leased ON tasks (consumer) WHERE consumer IS NOT NULL;
 CREATE TABLE consumers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -196,27 +196,27 @@ impl Transport for File {
             let mut ready = db.prepare_cached(
                 "SELECT 1 FROM tasks WHERE queue = ? AND consumer IS NULL AND due IS NULL LIMIT 1",
             )?;
+            let mut due = db.prepare_cached(
+                "SELECT 1 FROM tasks WHERE queue = ? AND consumer IS NULL AND due IS NOT NULL AND due <= ? LIMIT 1",
+            )?;
             for queue in queues {
-                if ready.exists([queue])? {
+                if ready.exists([queue])? || due.exists(params![queue, now])? {
                     return Ok(true);
                 }
             }
-            db.prepare_cached(
-                "SELECT 1 FROM tasks WHERE consumer IS NULL AND due IS NOT NULL AND due <= ? LIMIT 1",
-            )?
-            .exists([now])
+            Ok(false)
         })?;
         if !any || most == 0 {
             return Ok(Vec::new());
         }
         let consumer = self.consumer()?;
         self.write(|tx| {
-            tx.prepare_cached(
-                "UPDATE tasks SET due = NULL WHERE consumer IS NULL AND due IS NOT NULL AND due <= ?",
-            )?
-            .execute([now])?;
             let mut leased = Vec::new();
             for queue in queues {
+                tx.prepare_cached(
+                    "UPDATE tasks SET due = NULL WHERE queue = ? AND consumer IS NULL AND due IS NOT NULL AND due <= ?",
+                )?
+                .execute(params![queue, now])?;
                 let mut take = tx.prepare_cached(
                     "UPDATE tasks SET consumer = ?1 WHERE id IN
                        (SELECT id FROM tasks WHERE queue = ?2 AND consumer IS NULL AND due IS NULL
@@ -256,14 +256,16 @@ impl Transport for File {
     }
 
     fn next_due(&self, queues: &[String]) -> Result<Option<Timestamp>> {
-        let queues = Value::from(queues).to_string();
-        let due: Option<i64> = self.read(|db| {
-            db.prepare_cached(
-                "SELECT due FROM tasks WHERE consumer IS NULL AND due IS NOT NULL
-                   AND queue IN (SELECT value FROM json_each(?)) ORDER BY due LIMIT 1",
-            )?
-            .query_row([queues], |row| row.get(0))
-            .optional()
+        let due = self.read(|db| {
+            let mut next = db.prepare_cached(
+                "SELECT min(due) FROM tasks WHERE queue = ? AND consumer IS NULL AND due IS NOT NULL",
+            )?;
+            let mut due: Option<i64> = None;
+            for queue in queues {
+                let here: Option<i64> = next.query_row([queue], |row| row.get(0))?;
+                due = due.into_iter().chain(here).min();
+            }
+            Ok(due)
         })?;
         Ok(due.and_then(|due| Timestamp::from_millisecond(due).ok()))
     }
@@ -292,11 +294,15 @@ impl Transport for File {
     fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()> {
         let consumer = self.consumer()?;
         self.write(|tx| {
-            tx.execute(
+            let ended = tx.execute(
                 "DELETE FROM tasks WHERE id = ? AND consumer = ?",
                 [tag.0, consumer],
             )?;
-            by.iter().try_for_each(|task| insert(tx, task))
+            // Whoever has it now sends what follows.
+            if ended > 0 {
+                by.iter().try_for_each(|task| insert(tx, task))?;
+            }
+            Ok(())
         })?;
         self.ring.ring();
         Ok(())

@@ -34,6 +34,46 @@ pub(crate) struct Outgoing {
     pub(crate) at: Option<Timestamp>,
 }
 
+/// The longest name of a queue, and the longest id: a server adds to them, and takes 255 bytes.
+const LONGEST: usize = 200;
+/// The longest name of a header.
+const LONGEST_HEADER: usize = 255;
+
+impl Outgoing {
+    /// Whether every broker can carry it; if not, which option is bad, and why.
+    pub(crate) fn check(&self) -> std::result::Result<(), (&'static str, String)> {
+        let message = &self.message;
+        let names = [
+            ("queue", self.queue.as_str()),
+            ("id", message.headers.id.as_str()),
+            ("task", message.headers.task.as_str()),
+            ("reply_to", message.properties.reply_to.as_deref().unwrap_or("-")),
+        ];
+        for (option, name) in names {
+            if name.is_empty() || name.len() > LONGEST {
+                let bytes = name.len();
+                return Err((option, format!("1 to {LONGEST} bytes are expected, got {bytes}")));
+            }
+        }
+        let stamps = message.headers.stamps.iter().flat_map(Map::iter);
+        let mut headers = message.headers.other.iter().chain(stamps);
+        if headers.any(|(name, value)| name.len() > LONGEST_HEADER || has_long_name(value)) {
+            return Err(("header", format!("a name has more than {LONGEST_HEADER} bytes")));
+        }
+        Ok(())
+    }
+}
+
+fn has_long_name(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .any(|(name, value)| name.len() > LONGEST_HEADER || has_long_name(value)),
+        Value::Array(values) => values.iter().any(has_long_name),
+        _ => false,
+    }
+}
+
 /// The right to run a task, until it is acknowledged or released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag(pub(crate) i64);
@@ -66,13 +106,13 @@ pub(crate) trait Transport: Send + Sync {
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize>;
     /// Gives tasks back to their queues.
     fn release(&self, tags: &[Tag]) -> Result<()>;
-    /// Puts a leased task into its queue again as another, such as its next attempt, in one step.
+    /// Ends a leased task and publishes what follows, such as its next attempt; in a file in one step, and nothing if it is leased no more.
     fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()>;
     /// Shows that this consumer lives, and takes back what dead ones had leased (rule 2).
     fn beat(&self) -> Result<()>;
     /// How long a heartbeat may stand still.
     fn lease_time(&self) -> Duration;
-    /// How many tasks wait in a queue, those that wait for a time among them.
+    /// How many tasks wait in a queue; in a file, those that wait for a time among them.
     fn waiting(&self, queue: &str) -> Result<u64>;
     /// Drops all tasks of a queue that nobody has leased; how many there were.
     fn purge(&self, queue: &str) -> Result<u64>;

@@ -19,14 +19,14 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc as line;
 
 type Result<T> = std::result::Result<T, BrokerError>;
@@ -38,8 +38,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(10);
 /// Results that are kept for callers who have not read them; the oldest go first.
 const KEPT: usize = 100_000;
-/// Queues for what waits are gone when nothing has been in them for that much longer than it would wait there.
+/// Queues for what waits are gone when nobody asked for them for that much longer than twice what it would wait there: the server looks
+/// at that alone, and not whether something is in them. So they are asked for again before.
 const IDLE: Duration = Duration::from_secs(60);
+const ASK: Duration = Duration::from_secs(30);
 /// Who is to wait less waits here no more: the way takes as long.
 const SHORTEST: i64 = 8;
 const PERSISTENT: u8 = 2;
@@ -71,6 +73,8 @@ struct State {
     /// The ids of the outcomes, the oldest first.
     order: VecDeque<String>,
     consumes: bool,
+    /// The connection whose consumer the server ended, as it does when a queue is deleted.
+    cancelled: i64,
 }
 
 struct Shared {
@@ -259,7 +263,12 @@ fn run(
                 .await
             {
                 Ok(()) => return drop(link.connection.close(200, "".into()).await),
-                Err(error) => tracing::warn!(broker = %shared.url, %error, "lost the server"),
+                Err(error) => {
+                    tracing::warn!(broker = %shared.url, %error, "lost the server");
+                    // One that is not closed keeps what it was delivered, for nobody.
+                    let close = link.connection.close(200, "".into());
+                    let _ = tokio::time::timeout(PAUSE, close).await;
+                }
             }
             // Rule 3.
             shared.state.lock().incoming.clear();
@@ -291,6 +300,8 @@ struct Link {
     channel: Channel,
     epoch: i64,
     declared: HashSet<String>,
+    /// Queues for what waits, and when they were asked for last (rule 4).
+    rooms: HashMap<String, Instant>,
     consuming: bool,
 }
 
@@ -315,25 +326,33 @@ async fn connect(url: &str, shared: &Arc<Shared>, epoch: i64) -> lapin::Result<L
         replies
             .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
             .await?;
-        let no_ack = BasicConsumeOptions {
-            no_ack: true,
-            ..BasicConsumeOptions::default()
-        };
         let consumer = replies
-            .basic_consume(queue.into(), "".into(), no_ack, FieldTable::default())
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
             .await?;
         let here = Arc::clone(shared);
         consumer.set_delegate(move |delivery: DeliveryResult| {
-            if let Ok(Some(delivery)) = delivery {
+            let acker = delivery.ok().flatten().map(|delivery| {
                 outcome(&here, &delivery);
+                delivery.acker
+            });
+            async move {
+                if let Some(acker) = acker {
+                    // Where that fails it comes again, and is the same.
+                    let _ = acker.ack(BasicAckOptions::default()).await;
+                }
             }
-            std::future::ready(())
         });
         Ok(Link {
             connection,
             channel,
             epoch,
             declared: HashSet::new(),
+            rooms: HashMap::new(),
             consuming: false,
         })
     };
@@ -406,7 +425,7 @@ impl Link {
                         None => return Ok(()),
                     },
                     // A connection that broke says so when it is used, or looked at.
-                    _ = tick.tick() => if !self.connection.status().connected() {
+                    _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
                         return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
                     },
                 }
@@ -414,42 +433,85 @@ impl Link {
             while let Ok(order) = orders.try_recv() {
                 pending.push_back(order);
             }
-            // What follows each other is sent without waiting in between, and stays in the line until it is confirmed (rule 2).
-            let mut confirms = Vec::new();
-            for order in pending.iter() {
-                let Order::Publish(tasks, _) = order else {
-                    break;
-                };
-                for task in tasks {
-                    confirms.push(self.publish(shared, task).await?);
-                }
-                confirms.push(None);
-            }
-            let mut refused = false;
-            for confirm in confirms {
-                let Some(confirm) = confirm else {
-                    if let Some(Order::Publish(_, reply)) = pending.pop_front() {
-                        let full = BrokerError::Full {
-                            broker: shared.url.clone(),
-                            reason: "the server refused the task, as a policy for full queues makes it do"
-                                .to_owned(),
-                        };
-                        // Who asked may have given up.
-                        let _ = reply.send(if refused { Err(full) } else { Ok(()) });
-                        refused = false;
+            // What is not done when the connection breaks stays in the line.
+            let mut done = vec![false; pending.len()];
+            let turn = self.turn(shared, pending, &mut done, consumers).await;
+            let mut done = done.into_iter();
+            pending.retain(|_| !done.next().unwrap_or(false));
+            turn?;
+        }
+    }
+
+    /// Does all that is in the line, in order; what is published is confirmed in the end (rule 2).
+    async fn turn(
+        &mut self,
+        shared: &Arc<Shared>,
+        pending: &VecDeque<Order>,
+        done: &mut [bool],
+        consumers: &mut Option<(Vec<String>, u16)>,
+    ) -> lapin::Result<()> {
+        let mut sent = Vec::new();
+        for (at, order) in pending.iter().enumerate() {
+            match order {
+                Order::Publish(tasks, _) => {
+                    let mut confirms = Vec::with_capacity(tasks.len());
+                    for task in tasks {
+                        confirms.push(self.publish(shared, task).await?);
                     }
-                    continue;
-                };
-                refused |= matches!(confirm.await?, lapin::Confirmation::Nack(_));
-            }
-            if let Some(order) = pending.front() {
-                self.obey(shared, order, consumers).await?;
-                // A publish stays for the next turn.
-                if !matches!(order, Order::Publish(..)) {
-                    pending.pop_front();
+                    sent.push((at, confirms));
+                }
+                Order::Answer { to, id, document } => {
+                    let confirm = self.answer(to, id, document).await?;
+                    sent.push((at, confirm.into_iter().collect()));
+                }
+                other => {
+                    self.obey(shared, other, consumers).await?;
+                    done[at] = true;
                 }
             }
         }
+        for (at, confirms) in sent {
+            let mut refused = false;
+            for (number, confirm) in confirms.into_iter().enumerate() {
+                let mut confirmed = confirm.await?;
+                if let (Confirmation::Ack(Some(_)), Order::Publish(tasks, _)) = (&confirmed, &pending[at]) {
+                    // Its queue was deleted: it is made again.
+                    self.declared.clear();
+                    self.rooms.clear();
+                    confirmed = self.publish(shared, &tasks[number]).await?.await?;
+                }
+                refused |= !matches!(confirmed, Confirmation::Ack(None));
+            }
+            done[at] = true;
+            if let Order::Publish(_, reply) = &pending[at] {
+                let full = BrokerError::Full {
+                    broker: shared.url.clone(),
+                    reason: "the server refused the task, as a policy for full queues makes it do".to_owned(),
+                };
+                // Who asked may have given up.
+                let _ = reply.send(if refused { Err(full) } else { Ok(()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a result to who called; nothing where it cannot be said where that is.
+    async fn answer(&self, to: &str, id: &str, document: &[u8]) -> lapin::Result<Option<PublisherConfirm>> {
+        let (Ok(to), Ok(id)) = (ShortString::try_new(to), ShortString::try_new(id)) else {
+            tracing::warn!("dropped a result whose id or queue is too long");
+            return Ok(None);
+        };
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_content_encoding("utf-8".into())
+            .with_correlation_id(id)
+            .with_delivery_mode(PERSISTENT);
+        // Who has left reads none.
+        let options = BasicPublishOptions::default();
+        let sent = self
+            .channel
+            .basic_publish("".into(), to, options, document, properties);
+        sent.await.map(Some)
     }
 
     async fn obey(
@@ -459,23 +521,7 @@ impl Link {
         consumers: &mut Option<(Vec<String>, u16)>,
     ) -> lapin::Result<()> {
         match order {
-            Order::Publish(..) => {}
-            Order::Answer { to, id, document } => {
-                let properties = BasicProperties::default()
-                    .with_content_type("application/json".into())
-                    .with_content_encoding("utf-8".into())
-                    .with_correlation_id(id.as_str().into())
-                    .with_delivery_mode(PERSISTENT);
-                self.channel
-                    .basic_publish(
-                        "".into(),
-                        to.as_str().into(),
-                        BasicPublishOptions::default(),
-                        document,
-                        properties,
-                    )
-                    .await?;
-            }
+            Order::Publish(..) | Order::Answer { .. } => {}
             Order::Consume {
                 queues,
                 prefetch,
@@ -578,10 +624,13 @@ impl Link {
                 .await?;
             let (here, queue, epoch) = (Arc::clone(shared), queue.clone(), self.epoch);
             consumer.set_delegate(move |delivery: DeliveryResult| {
-                if let Ok(Some(delivery)) = delivery {
-                    let incoming = incoming(epoch, &queue, delivery);
-                    here.state.lock().incoming.push_back(incoming);
-                    here.ring.ring();
+                match delivery {
+                    Ok(Some(delivery)) => {
+                        let incoming = incoming(epoch, &queue, delivery);
+                        here.state.lock().incoming.push_back(incoming);
+                        here.ring.ring();
+                    }
+                    Ok(None) | Err(_) => here.state.lock().cancelled = epoch,
                 }
                 std::future::ready(())
             });
@@ -590,11 +639,7 @@ impl Link {
     }
 
     /// Sends a task to its queue, or to one where it waits (rule 4).
-    async fn publish(
-        &mut self,
-        shared: &Shared,
-        task: &Outgoing,
-    ) -> lapin::Result<Option<lapin::PublisherConfirm>> {
+    async fn publish(&mut self, shared: &Shared, task: &Outgoing) -> lapin::Result<PublisherConfirm> {
         self.declare(&task.queue, FieldTable::default()).await?;
         let left = task
             .at
@@ -604,7 +649,16 @@ impl Link {
         } else {
             let level = 1i64 << left.min(i64::from(i32::MAX)).ilog2();
             let queue = format!("{}.later.{level}", task.queue);
-            self.declare(&queue, waiting_room(&task.queue, level)).await?;
+            if self.rooms.get(&queue).is_none_or(|asked| asked.elapsed() > ASK) {
+                self.channel
+                    .queue_declare(
+                        queue.as_str().into(),
+                        QueueDeclareOptions::durable(),
+                        waiting_room(&task.queue, level),
+                    )
+                    .await?;
+                self.rooms.insert(queue.clone(), Instant::now());
+            }
             queue
         };
         let message = &task.message;
@@ -622,17 +676,14 @@ impl Link {
             .with_delivery_mode(PERSISTENT)
             .with_headers(to_table(&message.write_headers()));
         let body = message.write_body();
-        let confirm = self
-            .channel
-            .basic_publish(
-                "".into(),
-                queue.as_str().into(),
-                BasicPublishOptions::default(),
-                &body,
-                properties,
-            )
-            .await?;
-        Ok(Some(confirm))
+        // What no queue takes comes back.
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        self.channel
+            .basic_publish("".into(), queue.as_str().into(), mandatory, &body, properties)
+            .await
     }
 }
 
