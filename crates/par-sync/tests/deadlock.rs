@@ -175,6 +175,8 @@ fn writers_and_readers_in_a_ring() {
         let mine = shared.read();
         scope.spawn(|| drop(shared.write()));
         waits_for(r#"read-write lock "tables""#);
+        // A wait is known before it begins, and until then readers get in.
+        settle("the writer is in the way", || shared.try_read().is_err());
         scope.spawn(|| {
             let _gate = gate.lock();
             taken.set();
