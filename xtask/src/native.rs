@@ -1,6 +1,6 @@
 //! Features that need what a plain machine lacks: what each needs, and what `cargo xtask test` runs of it.
 
-use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, RABBITMQ, VENV};
+use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, RABBITMQ, REDIS, VENV};
 
 /// A feature of a crate that builds and runs only where something native is installed.
 pub(crate) struct Native {
@@ -9,6 +9,8 @@ pub(crate) struct Native {
     /// What its tests have besides, for who reads their table.
     pub(crate) beside: &'static str,
     needs: &'static [&'static Need],
+    /// Whether this program has a feature of that name too, as its benches do more with it.
+    pub(crate) benched: bool,
     /// Arguments of `cargo test` that name what the feature adds; its crate's other tests have run without it.
     pub(crate) tests: &'static [&'static str],
 }
@@ -18,6 +20,7 @@ pub(crate) static MPI_RANKS: Native = Native {
     feature: "mpi",
     beside: "",
     needs: &[&MPI, &LIBCLANG],
+    benched: true,
     tests: &["--tests"],
 };
 
@@ -26,6 +29,7 @@ pub(crate) static AMQP: Native = Native {
     feature: "amqp",
     beside: "",
     needs: &[&RABBITMQ],
+    benched: true,
     tests: &[
         "--lib",
         "--test=laws_amqp",
@@ -43,7 +47,36 @@ pub(crate) static CELERY: Native = Native {
     feature: "amqp",
     beside: " beside Celery",
     needs: &[&RABBITMQ, &VENV],
+    benched: true,
     tests: &["--test=app_celery"],
+};
+
+pub(crate) static REDIS_LISTS: Native = Native {
+    package: "par-dist",
+    feature: "redis",
+    beside: "",
+    needs: &[&REDIS],
+    benched: false,
+    tests: &["--lib", "--test=app_redis"],
+};
+
+pub(crate) static CELERY_ON_REDIS: Native = Native {
+    package: "par-dist",
+    feature: "redis",
+    beside: " beside Celery",
+    needs: &[&REDIS, &VENV],
+    benched: false,
+    tests: &["--test=app_celery"],
+};
+
+/// What needs nothing, and is in no default.
+pub(crate) static FULL: Native = Native {
+    package: "par-dist",
+    feature: "full",
+    beside: "",
+    needs: &[],
+    benched: false,
+    tests: &["--lib", "--test=app", "--test=app_modes"],
 };
 
 pub(crate) static OPENCL_DEVICES: Native = Native {
@@ -51,11 +84,20 @@ pub(crate) static OPENCL_DEVICES: Native = Native {
     feature: "opencl",
     beside: "",
     needs: &[&OPENCL],
+    benched: true,
     tests: &["--tests"],
 };
 
 /// All of them, in the order in which they are tested.
-pub(crate) static NATIVE: [&Native; 4] = [&MPI_RANKS, &AMQP, &CELERY, &OPENCL_DEVICES];
+pub(crate) static NATIVE: [&Native; 7] = [
+    &FULL,
+    &MPI_RANKS,
+    &AMQP,
+    &CELERY,
+    &REDIS_LISTS,
+    &CELERY_ON_REDIS,
+    &OPENCL_DEVICES,
+];
 
 impl Native {
     /// Why the feature cannot be used here, with the command that changes it; nothing where it can.
@@ -102,6 +144,7 @@ mod tests {
             feature: "y",
             beside: "",
             needs: &NEEDS_NOTHING,
+            benched: false,
             tests: &[],
         };
         assert_eq!(

@@ -254,8 +254,12 @@ fn native(native: &Native) -> Result<Outcome, Error> {
         });
     }
     // The benchmarks of this program use the feature too, and have no test that runs with it.
-    let features = format!("{},xtask/{}", native.qualified(), native.feature);
-    let mut lints = cargo(&["clippy", "--package", native.package, "--package", "xtask"]);
+    let mut features = native.qualified();
+    let mut lints = cargo(&["clippy", "--package", native.package]);
+    if native.benched {
+        features += &format!(",xtask/{}", native.feature);
+        lints.args(["--package", "xtask"]);
+    }
     lints.args(["--all-targets", "--features", &features, "--", "-D", "warnings"]);
     let lints = command::stream(lints, |_| ())?;
     let of = |args: &[&str]| {

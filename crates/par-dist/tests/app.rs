@@ -384,7 +384,7 @@ fn an_eager_app_runs_at_once() {
 #[test]
 fn bad_options_are_errors_that_name_them() {
     let build = |app: AppBuilder| app.build().map(|_| ()).map_err(|error| error.to_string());
-    let server = build(App::builder("test").broker("redis://localhost"));
+    let server = build(App::builder("test").broker("ftp://localhost"));
     assert!(server.is_err_and(|text| text.contains("broker") && text.contains("memory:")));
     let lease = build(App::builder("test").broker("memory:").lease(Duration::ZERO));
     assert!(lease.is_err_and(|text| text.contains("lease")));

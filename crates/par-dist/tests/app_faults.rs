@@ -1,142 +1,23 @@
-//! The task queue while its workers are killed, and while what is in its file is no task.
+//! The task queue on a file while its workers are killed, and while what is in the file is no task.
 
-use par_dist::app::{App, AppBuilder, ResultError, State, TaskOptions};
-use par_dist::task;
+#[path = "support/storm.rs"]
+mod storm;
+
+use par_dist::app::{ResultError, State};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use storm::{PATIENCE, Place, Worker, check, early, late, storm};
 
-/// Nothing here takes that long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-// Declared as the worker's program has them; their bodies run there only.
-#[task(name = "test.early")]
-fn early(log: String, number: u64, millis: u64) -> u64 {
-    let _ = (log, millis);
-    number
-}
-
-#[task(name = "test.late")]
-fn late(log: String, number: u64, millis: u64) -> u64 {
-    let _ = (log, millis);
-    number
-}
-
-fn tasks(app: AppBuilder) -> AppBuilder {
-    let late_options = TaskOptions {
-        acks_late: true,
-        ..TaskOptions::default()
-    };
-    app.task::<early>().task_with::<late>(late_options)
-}
-
-/// A folder with a broker and a log.
-struct Place {
-    _folder: tempfile::TempDir,
-    broker: PathBuf,
-    log: PathBuf,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (broker, log) = (folder.path().join("jobs.db"), folder.path().join("log"));
-        Place {
-            _folder: folder,
-            broker,
-            log,
-        }
+/// Waits until no task is left, neither waiting nor leased: what the dead had leased comes back.
+fn drained(place: &Place) {
+    let db = rusqlite::Connection::open(&place.broker).expect("the file");
+    db.busy_timeout(PATIENCE).expect("an option");
+    let start = Instant::now();
+    let left = || db.query_row("SELECT count(*) FROM tasks", [], |row| row.get::<_, u32>(0));
+    while left().expect("counted") > 0 {
+        assert!(start.elapsed() < PATIENCE, "the queue is not drained");
+        std::thread::sleep(Duration::from_millis(5));
     }
-
-    fn text(path: &Path) -> String {
-        path.to_str().expect("utf-8").to_owned()
-    }
-
-    fn app(&self) -> App {
-        tasks(App::builder("test").broker(&Place::text(&self.broker)))
-            .build()
-            .expect("an app")
-    }
-
-    /// Waits until no task is left, neither waiting nor leased: what the dead had leased comes back.
-    fn drained(&self) {
-        let db = rusqlite::Connection::open(&self.broker).expect("the file");
-        db.busy_timeout(PATIENCE).expect("an option");
-        let start = Instant::now();
-        let left = || db.query_row("SELECT count(*) FROM tasks", [], |row| row.get::<_, u32>(0));
-        while left().expect("counted") > 0 {
-            assert!(start.elapsed() < PATIENCE, "the queue is not drained");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn log(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// How often each task began, and ended.
-    fn runs(&self) -> HashMap<u64, (usize, usize)> {
-        let mut runs: HashMap<u64, (usize, usize)> = HashMap::new();
-        for line in self.log() {
-            let Some((what, number)) = line.split_once(' ') else {
-                continue;
-            };
-            let run = runs.entry(number.parse().expect("a number")).or_default();
-            match what {
-                "begin" => run.0 += 1,
-                _ => run.1 += 1,
-            }
-        }
-        runs
-    }
-
-    fn worker(&self) -> Worker {
-        let child = Command::new(env!("CARGO_BIN_EXE_par-dist-app-worker"))
-            .args([&self.broker, &self.log])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("a worker");
-        Worker(child)
-    }
-}
-
-/// A worker's process, which does not outlive the test.
-struct Worker(Child);
-
-impl Worker {
-    fn kill(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it ends");
-    }
-
-    /// In peace.
-    fn stop(mut self) {
-        drop(self.0.stdin.take());
-        assert!(self.0.wait().expect("it ends").success());
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// What the runs of tasks say about the delivery mode: none lost, and none begun twice unless it may be.
-fn check(count: u64, runs: &HashMap<u64, (usize, usize)>, twice: bool) -> Result<(), String> {
-    for number in 0..count {
-        match runs.get(&number) {
-            None | Some((_, 0)) if twice => return Err(format!("task {number} is lost")),
-            Some((begun, _)) if *begun > 1 && !twice => {
-                return Err(format!("task {number} was begun {begun} times"));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 #[test]
@@ -158,49 +39,15 @@ fn the_checker_sees_what_is_lost_and_what_is_doubled() {
     assert_eq!(check(10, &doubled, true), Ok(()));
 }
 
-/// Kills one of three workers after the other, each in the middle of its work, until all tasks have begun.
-fn storm(place: &Place, count: u64) -> usize {
-    let mut workers: Vec<Worker> = (0..3).map(|_| place.worker()).collect();
-    let (start, mut kills) = (Instant::now(), 0);
-    let begun = |place: &Place| {
-        place
-            .log()
-            .iter()
-            .filter(|line| line.starts_with("begin"))
-            .count() as u64
-    };
-    let mut seen = 0;
-    while begun(place) < count {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "only {} of {count} have begun",
-            begun(place)
-        );
-        // Whenever some more have begun, one dies.
-        if begun(place) >= seen + 12 {
-            seen = begun(place);
-            let at = kills % workers.len();
-            workers[at].kill();
-            workers[at] = place.worker();
-            kills += 1;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    // Those that are left do what is left.
-    place.drained();
-    workers.into_iter().for_each(Worker::stop);
-    kills
-}
-
 #[test]
 fn what_acknowledges_late_is_never_lost() {
     const COUNT: u64 = 200;
-    let place = Place::new();
+    let place = Place::on(None);
     let (app, log) = (place.app(), Place::text(&place.log));
     let sent = app
         .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
         .expect("sent");
-    let kills = storm(&place, COUNT);
+    let kills = storm(&place, COUNT, || drained(&place));
     assert!(kills >= 5, "{kills}");
     // The heir of the last that was killed may have to run some once more.
     let heir = place.worker();
@@ -214,7 +61,7 @@ fn what_acknowledges_late_is_never_lost() {
 #[test]
 fn what_acknowledges_early_is_begun_once() {
     const COUNT: u64 = 200;
-    let place = Place::new();
+    let place = Place::on(None);
     let (app, log) = (place.app(), Place::text(&place.log));
     let sent = app
         .send_all((0..COUNT).map(|number| app.call::<early>((log.clone(), number, 4))))
@@ -243,7 +90,7 @@ fn what_acknowledges_early_is_begun_once() {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    place.drained();
+    drained(&place);
     workers.into_iter().for_each(Worker::stop);
     assert_eq!(check(COUNT, &place.runs(), false), Ok(()));
     let lost = sent
@@ -255,7 +102,7 @@ fn what_acknowledges_early_is_begun_once() {
 
 #[test]
 fn a_worker_that_stops_ends_what_runs_and_gives_the_rest_back() {
-    let place = Place::new();
+    let place = Place::on(None);
     let (app, log) = (place.app(), Place::text(&place.log));
     let sent = app
         .send_all((0..20u64).map(|number| app.call::<early>((log.clone(), number, 30))))
@@ -280,7 +127,7 @@ fn a_worker_that_stops_ends_what_runs_and_gives_the_rest_back() {
 
 #[test]
 fn what_is_no_task_is_dropped_with_a_word_and_the_worker_goes_on() {
-    let place = Place::new();
+    let place = Place::on(None);
     let (app, log) = (place.app(), Place::text(&place.log));
     let db = rusqlite::Connection::open(&place.broker).expect("the file");
     db.busy_timeout(PATIENCE).expect("an option");

@@ -28,7 +28,7 @@ mod sum;
 mod tree;
 mod wordcount;
 
-use crate::native::NATIVE;
+use crate::native::{NATIVE, Native};
 use crate::{Error, command, setup};
 use engines::{ENGINES, Engine, NATIVE_ENGINES};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -114,9 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     if devices {
         devices::measure(&setting, &mut report)?;
     }
-    report
-        .left_out
-        .extend(NATIVE.iter().filter_map(|native| native.missing()));
+    report.left_out.extend(benched().filter_map(Native::missing));
     setting.bar.finish_and_clear();
     report.conclude()?;
     let page = report.write(&folder)?;
@@ -128,12 +126,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     report.check_digests()
 }
 
+/// The native features with which there is more to measure.
+fn benched() -> impl Iterator<Item = &'static Native> {
+    NATIVE.into_iter().filter(|native| native.benched)
+}
+
 /// Starts this command again as a release build, with the native features that can be used here: cargo runs xtask without both.
 fn rerun_optimised() -> Result<(), Error> {
-    let usable: Vec<_> = NATIVE
-        .iter()
-        .filter(|native| native.missing().is_none())
-        .collect();
+    let usable: Vec<_> = benched().filter(|native| native.missing().is_none()).collect();
     let features: Vec<_> = usable.iter().map(|native| native.feature).collect();
     let release = |verb: &str, features: &[&str]| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

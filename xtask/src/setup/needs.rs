@@ -74,6 +74,18 @@ pub(crate) static RABBITMQ: Need = Need {
     },
 };
 
+pub(crate) static REDIS: Need = Need {
+    name: "Redis",
+    why: "for brokers and results of apps: feature `redis` of par-dist",
+    required: false,
+    probe: || version(&["redis-server", "--version"]),
+    install: Install::Packages {
+        apt: &["redis-server"],
+        dnf: &["redis"],
+        brew: &["redis"],
+    },
+};
+
 pub(crate) static VENV: Need = Need {
     name: "Python with venv",
     why: "tests par-dist beside Celery, which it gets from pip",
@@ -131,6 +143,7 @@ pub(crate) static NEEDS: &[&Need] = &[
     &LIBCLANG,
     &OPENCL,
     &RABBITMQ,
+    &REDIS,
     &VENV,
     &Need {
         name: "mdBook",

@@ -4,9 +4,12 @@
 //! 2. A parameter that is an `Option` may be left out.
 //! 3. A last `Vec<Value>` takes what is left by position, and a last `Map<String, Value>` what is left by name; of both, that order.
 
+use par_core::engine::Initializer;
+use par_core::wire::WireError;
 use par_core::{Task, TaskError, signature_of};
 use serde::de::value::SeqDeserializer;
 use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::cell::Cell;
 
@@ -63,24 +66,86 @@ pub enum ArgumentError {
     },
 }
 
-/// Calls a task with arguments that are JSON.
-///
-/// # Errors
-/// [`ArgumentError`] within [`CallError`], or what the task returned.
-pub(crate) fn call<T: Task>(args: &[Value], kwargs: &Map<String, Value>) -> Result<Value, CallError> {
-    let input = bind::<T>(args, kwargs)?;
-    let output = T::call(input).map_err(CallError::Task)?;
-    serde_json::to_value(output)
+/// How a task is called with arguments that are JSON, whatever its types.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code {
+    /// Here and now.
+    pub(crate) call: fn(&[Value], &Map<String, Value>) -> Called,
+    /// By a process that runs this very program: what is run there with [`outcome_of`].
+    pub(crate) elsewhere: Elsewhere,
+    /// As a future.
+    #[cfg(feature = "async")]
+    pub(crate) start: fn(&[Value], &Map<String, Value>) -> Future,
+}
+
+type Elsewhere = fn(&[Value], &Map<String, Value>) -> Result<Initializer, WireError>;
+
+/// What comes of a call.
+pub(crate) type Called = Result<Value, CallError>;
+
+#[cfg(feature = "async")]
+pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = Called> + Send>>;
+
+/// Why a call has no value.
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
+pub(crate) enum CallError {
+    /// What an [`ArgumentError`] says.
+    #[error("{0}")]
+    Arguments(String),
+    #[error(transparent)]
+    Task(TaskError),
+}
+
+impl From<ArgumentError> for CallError {
+    fn from(error: ArgumentError) -> Self {
+        CallError::Arguments(error.to_string())
+    }
+}
+
+thread_local! {
+    /// What came of the call that this thread runs for another process.
+    static OUTCOME: Cell<Option<Called>> = const { Cell::new(None) };
+}
+
+impl Code {
+    pub(crate) fn of<T: Task>() -> Self {
+        Code {
+            call: call::<T>,
+            elsewhere: |args, kwargs| {
+                let text = serde_json::to_string(&(args, kwargs)).unwrap_or_default();
+                Initializer::of_fn(call_here::<T>, &text)
+            },
+            #[cfg(feature = "async")]
+            start: |args, kwargs| {
+                let input = bind::<T>(args, kwargs);
+                Box::pin(async { value(T::call_async(input?).await) })
+            },
+        }
+    }
+}
+
+fn call<T: Task>(args: &[Value], kwargs: &Map<String, Value>) -> Called {
+    value(T::call(bind::<T>(args, kwargs)?))
+}
+
+fn value(output: Result<impl Serialize, TaskError>) -> Called {
+    serde_json::to_value(output.map_err(CallError::Task)?)
         .map_err(|error| CallError::Task(TaskError::Codec(format!("the value is no JSON: {error}"))))
 }
 
-/// Why a call has no value.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum CallError {
-    #[error(transparent)]
-    Arguments(#[from] ArgumentError),
-    #[error(transparent)]
-    Task(TaskError),
+fn call_here<T: Task>(text: String) {
+    let called = match serde_json::from_str::<(Vec<Value>, Map<String, Value>)>(&text) {
+        Ok((args, kwargs)) => call::<T>(&args, &kwargs),
+        Err(error) => Err(CallError::Task(TaskError::Codec(error.to_string()))),
+    };
+    OUTCOME.set(Some(called));
+}
+
+/// Runs what another process of this program wants to have called.
+pub(crate) fn outcome_of(work: &Initializer) -> Called {
+    let run = work.run().map_err(CallError::Task);
+    let nothing = || CallError::Task(TaskError::Rejected("it is no call of a task".to_owned()));
+    run.and_then(|()| OUTCOME.take().unwrap_or_else(|| Err(nothing())))
 }
 
 /// What a parameter takes besides a value of its own.

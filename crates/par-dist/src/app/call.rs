@@ -4,9 +4,10 @@ use super::broker::Outgoing;
 use super::builder::App;
 use super::context::{adopt, json};
 use super::message::{Message, Signature, write_time};
-use super::{AppError, AsyncResult};
+use super::{AppError, AsyncResult, hooks};
 use jiff::Timestamp;
 use par_core::Task;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -18,6 +19,23 @@ pub struct Call<T = Value> {
     app: App,
     task: Result<Outgoing, AppError>,
     _value: PhantomData<fn() -> T>,
+}
+
+/// The names of the headers by which calls with the same key, and copies of the same call, are told apart.
+pub(super) const KEY: &str = "par_key";
+pub(super) const COPY: &str = "par_copy";
+/// Where ids that are made of keys come from.
+const KEYS: uuid::Uuid = uuid::uuid!("6c1f7f2e-7c0f-4c53-9d0b-2f1d6a0b7a51");
+
+/// A call that is ready to be sent, as a value: to be kept in a database, and sent by [`App::send_prepared`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Prepared(pub(super) Outgoing);
+
+impl Prepared {
+    /// The id of the task.
+    pub fn id(&self) -> &str {
+        &self.0.message.headers.id
+    }
 }
 
 /// The arguments of a call by position: what the task takes, as JSON.
@@ -47,7 +65,10 @@ impl<T> Call<T> {
         let task = args.map(|args| {
             let id = uuid::Uuid::new_v4().to_string();
             let mut message = Message::new(name, &id, args, kwargs);
+            message.set_format(app.inner.config.format);
             message.properties.priority = options.priority;
+            let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+            message.headers.timelimit = Some((seconds(options.hard_limit), seconds(options.soft_limit)));
             message.headers.ignore_result = Some(options.ignore_result);
             Outgoing {
                 queue: app.queue_of(name, &options),
@@ -115,6 +136,35 @@ impl<T> Call<T> {
         })
     }
 
+    /// How long it may run until it is told; see [`TaskOptions::soft_limit`](super::TaskOptions::soft_limit).
+    #[doc(alias = "soft_time_limit")]
+    pub fn soft_limit(self, limit: Duration) -> Self {
+        self.with(|task| {
+            let limits = task.message.headers.timelimit.get_or_insert((None, None));
+            limits.1 = Some(limit.as_secs_f64());
+        })
+    }
+
+    /// How long it may run until it has failed; see [`TaskOptions::hard_limit`](super::TaskOptions::hard_limit).
+    #[doc(alias = "time_limit")]
+    pub fn hard_limit(self, limit: Duration) -> Self {
+        self.with(|task| {
+            let limits = task.message.headers.timelimit.get_or_insert((None, None));
+            limits.0 = Some(limit.as_secs_f64());
+        })
+    }
+
+    /// Of all calls with that key, as long as results are kept, one runs, and each of them has its result: who is not sure whether a call was
+    /// sent sends it again. The key makes the [id](Self::id).
+    ///
+    /// It needs results that are kept, in a file or on a Redis server, and shared by all workers.
+    pub fn idempotency_key(self, key: &str) -> Self {
+        let id = uuid::Uuid::new_v5(&KEYS, key.as_bytes()).to_string();
+        let copy = uuid::Uuid::new_v4().to_string();
+        let call = self.id(&id);
+        call.header(COPY, copy.into()).header(KEY, key.into())
+    }
+
     /// Nobody wants its value.
     pub fn ignore_result(self) -> Self {
         self.with(|task| task.message.headers.ignore_result = Some(true))
@@ -176,17 +226,39 @@ impl<T> Call<T> {
     pub fn send(self) -> Result<AsyncResult<T>, AppError> {
         let (mut task, app) = self.into_outgoing()?;
         adopt(&mut task);
+        let headers = &task.message.headers;
+        hooks::call("sends", || app.inner.hooks.sends(&headers.task, &headers.id));
         let last = task.message.body.embed.chain.iter().flatten().next();
         let last = last.and_then(|last| last.options.get("task_id")?.as_str());
         let id = last.unwrap_or(&task.message.headers.id).to_owned();
         app.publish(&[task])?;
-        Ok(AsyncResult::new(id, app.results()))
+        Ok(AsyncResult::new(id, &app))
+    }
+
+    /// As a value, to be sent later, by whatever program has an app on that broker. In the transaction of the user's own database in which it is
+    /// called for, it is sent exactly if that is committed: see the example `outbox`.
+    ///
+    /// # Errors
+    /// The arguments are no JSON, or an option is bad.
+    pub fn prepare(self) -> Result<Prepared, AppError> {
+        let (mut task, app) = self.into_outgoing()?;
+        // Whoever sends it may not be there any more to hear of it.
+        let reply_to = app.results().reply_to().map(str::to_owned);
+        task.message.properties.reply_to = task.message.properties.reply_to.or(reply_to);
+        Ok(Prepared(task))
     }
 
     pub(super) fn into_outgoing(self) -> Result<(Outgoing, App), AppError> {
         let task = self.task?;
         let checked = task.check();
         checked.map_err(|(option, reason)| AppError::Option { option, reason })?;
+        let has_key = task.message.headers.other.contains_key(KEY);
+        if has_key && self.app.results().reply_to().is_some() {
+            return Err(AppError::Option {
+                option: "idempotency_key",
+                reason: "it needs results that are kept, in a file or on Redis, and those here go to who called (rpc://)".to_owned(),
+            });
+        }
         Ok((task, self.app))
     }
 }

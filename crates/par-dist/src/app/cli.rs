@@ -144,7 +144,7 @@ fn json<T: serde::de::DeserializeOwned>(
 }
 
 fn run(app: &App, command: Command) -> Result<ExitCode, CliError> {
-    let own = || app.inner.queue.clone();
+    let own = || app.inner.config.queue.clone();
     match command {
         Command::Worker {
             concurrency,

@@ -2,16 +2,19 @@
 //!
 //! What it asks for lies with the thread that runs it until it has returned; so it returns the word of it ([`Leave`]) as its error.
 
+use super::arguments::Called;
 use super::broker::Outgoing;
 use super::builder::App;
+use super::control::{Cancelled, Control};
 use super::message::{Message, Signature};
 use super::outcome::{State, document};
 use super::{AppError, AsyncResult};
-use par_core::Task;
-use serde::Serialize;
+use par_core::{Task, Token, push_token};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The run of a task, as the task itself sees it.
@@ -19,6 +22,13 @@ use std::time::Duration;
 #[doc(alias = "request")]
 pub struct TaskContext {
     pub(super) app: App,
+    pub(super) run: RunInfo,
+    pub(super) control: Arc<Control>,
+}
+
+/// What is known of a run, in whatever process it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct RunInfo {
     pub(super) id: String,
     pub(super) reply_to: Option<String>,
     pub(super) task: String,
@@ -30,7 +40,7 @@ pub struct TaskContext {
 }
 
 /// What a task asks for instead of an end.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Wish {
     Retry { after: Option<Duration> },
     Ignore,
@@ -38,10 +48,19 @@ pub(super) enum Wish {
     Replace(Box<Signature>),
 }
 
+/// A run, and what it has asked for and sent so far.
 struct Running {
     context: TaskContext,
     wish: Option<Wish>,
     children: Vec<String>,
+}
+
+/// What came of a run by itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ran {
+    pub(super) called: Called,
+    pub(super) wish: Option<Wish>,
+    pub(super) children: Vec<String>,
 }
 
 thread_local! {
@@ -89,40 +108,69 @@ impl TaskContext {
 
     /// The id of the call.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.run.id
     }
 
     /// The name of the task.
     pub fn task(&self) -> &str {
-        &self.task
+        &self.run.task
     }
 
     /// The call with which all began.
     #[doc(alias = "root_id")]
     pub fn root(&self) -> Option<&str> {
-        self.root.as_deref()
+        self.run.root.as_deref()
     }
 
     /// The call that this one follows, or was sent by.
     #[doc(alias = "parent_id")]
     pub fn parent(&self) -> Option<&str> {
-        self.parent.as_deref()
+        self.run.parent.as_deref()
     }
 
     /// How often it was tried before.
     pub fn retries(&self) -> u32 {
-        self.retries
+        self.run.retries
     }
 
     /// The queue from which it came.
     #[doc(alias = "delivery_info")]
     pub fn queue(&self) -> &str {
-        &self.queue
+        &self.run.queue
     }
 
     /// Whether another worker had it before.
     pub fn is_redelivered(&self) -> bool {
-        self.redelivered
+        self.run.redelivered
+    }
+
+    /// Why it is to end, if it is: a task that takes long looks from time to time, and ends as it sees fit. Code that knows nothing of this asks
+    /// [`par_core::cancelled`].
+    ///
+    /// ```
+    /// use par_dist::app::{App, Cancelled, TaskOptions, current_task};
+    /// use par_dist::task;
+    /// use std::time::Duration;
+    ///
+    /// #[task]
+    /// fn counts() -> Result<u64, String> {
+    ///     let run = current_task().ok_or("no worker runs it")?;
+    ///     let mut count = 0;
+    ///     while run.cancelled() != Some(Cancelled::SoftLimit) {
+    ///         count += 1; // the work
+    ///     }
+    ///     Ok(count)
+    /// }
+    ///
+    /// let options = TaskOptions { soft_limit: Some(Duration::from_millis(20)), ..TaskOptions::default() };
+    /// let app = App::builder("demo").broker("memory:").task_with::<counts>(options).build()?;
+    /// let _worker = app.worker().start()?;
+    /// assert!(app.delay::<counts>(())?.get(Duration::from_secs(60))? > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "is_aborted")]
+    pub fn cancelled(&self) -> Option<Cancelled> {
+        self.control.why()
     }
 
     /// Tells those who have its result how far it is.
@@ -132,15 +180,15 @@ impl TaskContext {
     #[doc(alias = "update_state")]
     pub fn progress(&self, state: &str, meta: impl Serialize) -> Result<(), AppError> {
         let meta = serde_json::to_value(meta).map_err(|error| AppError::Arguments {
-            task: self.task.clone(),
+            task: self.run.task.clone(),
             reason: error.to_string(),
         })?;
         let state = State::Other(state.to_owned());
-        let document = document(&self.id, &state, meta, &[]);
+        let document = document(&self.run.id, &state, meta, &[]);
         Ok(self
             .app
             .results()
-            .store(&self.id, self.reply_to.as_deref(), &document)?)
+            .store(&self.run.id, self.run.reply_to.as_deref(), &document)?)
     }
 
     /// Again, after that time or what the task's [`Retry`](super::Retry) says. It fails if it was tried as often as that allows.
@@ -165,7 +213,10 @@ impl TaskContext {
 
     fn wish(&self, wish: Wish, word: &'static str) -> Leave {
         RUNNING.with_borrow_mut(|running| {
-            if let Some(running) = running.as_mut().filter(|running| running.context.id == self.id) {
+            if let Some(running) = running
+                .as_mut()
+                .filter(|running| running.context.run.id == self.run.id)
+            {
                 running.wish = Some(wish);
             }
         });
@@ -184,24 +235,58 @@ impl TaskContext {
 impl fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskContext")
-            .field("task", &self.task)
-            .field("id", &self.id)
-            .field("retries", &self.retries)
+            .field("run", &self.run)
             .finish_non_exhaustive()
     }
 }
 
-/// Runs a task in its context. What it asked for, and what it sent.
-pub(super) fn within<R>(context: TaskContext, work: impl FnOnce() -> R) -> (R, Option<Wish>, Vec<String>) {
-    let outer = RUNNING.replace(Some(Running {
-        context,
-        wish: None,
-        children: Vec::new(),
-    }));
+/// Runs a task in its context.
+pub(super) fn within(context: TaskContext, work: impl FnOnce() -> Called) -> Ran {
+    let mut running = Some(Running::new(context));
+    let called = enter(&mut running, work);
+    Running::end(running, called)
+}
+
+impl Running {
+    fn new(context: TaskContext) -> Self {
+        Running {
+            context,
+            wish: None,
+            children: Vec::new(),
+        }
+    }
+
+    fn end(running: Option<Self>, called: Called) -> Ran {
+        let (wish, children) = running.map_or((None, Vec::new()), |running| (running.wish, running.children));
+        Ran {
+            called,
+            wish,
+            children,
+        }
+    }
+}
+
+/// This thread runs that task while it does `work`.
+fn enter<R>(running: &mut Option<Running>, work: impl FnOnce() -> R) -> R {
+    let flag = running.as_ref().map(|running| running.context.control.flag());
+    let _token = flag.map(|flag| push_token(Token::Flag(flag)));
+    let outer = RUNNING.replace(running.take());
     let result = work();
-    let inner = RUNNING.replace(outer);
-    let (wish, children) = inner.map_or((None, Vec::new()), |inner| (inner.wish, inner.children));
-    (result, wish, children)
+    *running = RUNNING.replace(outer);
+    result
+}
+
+/// Runs a task as a future: its context is there whenever it is polled.
+#[cfg(feature = "async")]
+pub(super) async fn within_polls(context: TaskContext, mut future: super::arguments::Future) -> Ran {
+    use super::arguments::CallError;
+    let mut running = Some(Running::new(context));
+    let called = std::future::poll_fn(|cx| {
+        let polled = enter(&mut running, || par_core::catch(|| future.as_mut().poll(cx)));
+        polled.unwrap_or_else(|panic| std::task::Poll::Ready(Err(CallError::Task(panic))))
+    });
+    let called = called.await;
+    Running::end(running, called)
 }
 
 /// A call that is sent by a task is its child.
@@ -209,8 +294,13 @@ pub(super) fn adopt(task: &mut Outgoing) {
     RUNNING.with_borrow_mut(|running| {
         if let Some(running) = running {
             let Message { headers, .. } = &mut task.message;
-            headers.parent_id = Some(running.context.id.clone());
-            let root = running.context.root.as_ref().unwrap_or(&running.context.id);
+            headers.parent_id = Some(running.context.run.id.clone());
+            let root = running
+                .context
+                .run
+                .root
+                .as_ref()
+                .unwrap_or(&running.context.run.id);
             headers.root_id = Some(root.clone());
             running.children.push(headers.id.clone());
         }

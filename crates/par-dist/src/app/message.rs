@@ -1,4 +1,4 @@
-//! A task on the wire: version 2 of Celery's message protocol, with a JSON body.
+//! A task on the wire: version 2 of Celery's message protocol, with a body in JSON, or by feature in MessagePack or YAML.
 //!
 //! Headers say what is called and how; the body holds the arguments and what follows. What a producer adds beyond the protocol is kept
 //! and passed on. Bytes come from anywhere, so sizes are bounded, and what does not fit is an error that says what was expected.
@@ -19,7 +19,7 @@ const MAX_REPR: usize = 1024;
 #[non_exhaustive]
 pub enum MessageError {
     /// The body is in a format that is not read.
-    #[error("the body is {found}, and only application/json in utf-8 is read{}", if found.contains("pickle") { "; pickle is refused, as reading it runs any code that its sender likes" } else { "" })]
+    #[error("the body is {found}, and only {} is read{}", Format::known(), if found.contains("pickle") { "; pickle is refused, as reading it runs any code that its sender likes" } else { "" })]
     Content {
         /// Content type and encoding.
         found: String,
@@ -38,6 +38,92 @@ pub enum MessageError {
         /// How long it may be.
         most: usize,
     },
+}
+
+/// How bodies are written; see [`AppBuilder::format`](super::AppBuilder::format). All that this program knows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+#[doc(alias = "task_serializer")]
+pub enum Format {
+    /// JSON.
+    #[default]
+    Json,
+    /// MessagePack.
+    #[cfg(feature = "msgpack")]
+    Msgpack,
+    /// YAML.
+    #[cfg(feature = "yaml")]
+    Yaml,
+}
+
+/// What a body is made of.
+type Parts = (Vec<Value>, Map<String, Value>, Option<Embed>);
+
+impl Format {
+    const ALL: &[Format] = &[
+        Format::Json,
+        #[cfg(feature = "msgpack")]
+        Format::Msgpack,
+        #[cfg(feature = "yaml")]
+        Format::Yaml,
+    ];
+
+    /// Content type and encoding, as kombu names them.
+    pub(crate) fn content(self) -> (&'static str, &'static str) {
+        match self {
+            Format::Json => ("application/json", "utf-8"),
+            #[cfg(feature = "msgpack")]
+            Format::Msgpack => ("application/x-msgpack", "binary"),
+            #[cfg(feature = "yaml")]
+            Format::Yaml => ("application/x-yaml", "utf-8"),
+        }
+    }
+
+    fn of(kind: &str, encoding: &str) -> Option<Self> {
+        let named = |format: &&Format| {
+            let content = format.content();
+            kind == content.0 && encoding.eq_ignore_ascii_case(content.1)
+        };
+        Format::ALL.iter().find(named).copied()
+    }
+
+    fn known() -> String {
+        let names: Vec<String> = Format::ALL
+            .iter()
+            .map(|format| {
+                let (kind, encoding) = format.content();
+                format!("{kind} in {encoding}")
+            })
+            .collect();
+        names.join(" or ")
+    }
+
+    /// What is written of values always encodes.
+    fn write(self, parts: &impl Serialize) -> Vec<u8> {
+        match self {
+            Format::Json => serde_json::to_vec(parts).unwrap_or_default(),
+            #[cfg(feature = "msgpack")]
+            Format::Msgpack => rmp_serde::to_vec_named(parts).unwrap_or_default(),
+            #[cfg(feature = "yaml")]
+            Format::Yaml => serde_saphyr::to_string(parts).unwrap_or_default().into_bytes(),
+        }
+    }
+
+    fn read(self, body: &[u8]) -> Result<Parts, String> {
+        match self {
+            Format::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
+            #[cfg(feature = "msgpack")]
+            Format::Msgpack => {
+                let mut from = rmp_serde::Deserializer::from_read_ref(body);
+                // As deep as JSON may be.
+                from.set_max_depth(128);
+                Parts::deserialize(&mut from).map_err(|error| error.to_string())
+            }
+            #[cfg(feature = "yaml")]
+            Format::Yaml => serde_saphyr::from_slice(body).map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// What is called, and how. The names are Celery's.
@@ -101,7 +187,7 @@ pub(crate) struct Properties {
 }
 
 /// The arguments, and what follows.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Body {
     pub(crate) args: Vec<Value>,
     pub(crate) kwargs: Map<String, Value>,
@@ -144,7 +230,7 @@ pub struct Signature {
 }
 
 /// A task on the wire.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) headers: Headers,
     pub(crate) properties: Properties,
@@ -192,6 +278,13 @@ impl Message {
         }
     }
 
+    /// In that format from now on.
+    pub(crate) fn set_format(&mut self, format: Format) {
+        let (kind, encoding) = format.content();
+        kind.clone_into(&mut self.properties.content_type);
+        encoding.clone_into(&mut self.properties.content_encoding);
+    }
+
     pub(crate) fn write_headers(&self) -> Map<String, Value> {
         match serde_json::to_value(&self.headers) {
             Ok(Value::Object(headers)) => headers,
@@ -201,9 +294,13 @@ impl Message {
     }
 
     pub(crate) fn write_body(&self) -> Vec<u8> {
-        let body = (&self.body.args, &self.body.kwargs, &self.body.embed);
-        // Values always encode.
-        serde_json::to_vec(&body).unwrap_or_default()
+        let Properties {
+            content_type,
+            content_encoding,
+            ..
+        } = &self.properties;
+        let format = Format::of(content_type, content_encoding).unwrap_or_default();
+        format.write(&(&self.body.args, &self.body.kwargs, &self.body.embed))
     }
 
     /// # Errors
@@ -214,11 +311,9 @@ impl Message {
         body: &[u8],
     ) -> Result<Self, MessageError> {
         let (kind, encoding) = (&properties.content_type, &properties.content_encoding);
-        if kind != "application/json" || !encoding.eq_ignore_ascii_case("utf-8") {
-            return Err(MessageError::Content {
-                found: format!("{kind} in {encoding}"),
-            });
-        }
+        let format = Format::of(kind, encoding).ok_or_else(|| MessageError::Content {
+            found: format!("{kind} in {encoding}"),
+        })?;
         if body.len() > MAX_BODY {
             return Err(MessageError::Size {
                 bytes: body.len(),
@@ -237,8 +332,7 @@ impl Message {
         }
         let headers: Headers = serde_json::from_value(Value::Object(headers))
             .map_err(|error| MessageError::Protocol(format!("a header is not what it should be: {error}")))?;
-        let (args, kwargs, embed): (Vec<Value>, Map<String, Value>, Option<Embed>) =
-            serde_json::from_slice(body).map_err(|error| MessageError::Body(error.to_string()))?;
+        let (args, kwargs, embed) = format.read(body).map_err(MessageError::Body)?;
         let embed = embed.unwrap_or_default();
         Ok(Message {
             headers,
@@ -427,14 +521,21 @@ mod tests {
         ) {
             let mut message = Message::new("t", "1", args, kwargs.into_iter().collect());
             message.headers.other.insert("mine".to_owned(), other);
-            let read = Message::read(message.write_headers(), message.properties.clone(), &message.write_body());
-            prop_assert_eq!(read, Ok(message));
+            for format in Format::ALL {
+                message.set_format(*format);
+                let read = Message::read(message.write_headers(), message.properties.clone(), &message.write_body());
+                prop_assert_eq!(read.as_ref(), Ok(&message));
+            }
         }
 
         #[test]
         fn no_bytes_are_more_than_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200), headers in value()) {
             let headers = headers.as_object().cloned().unwrap_or_default();
-            let _ = Message::read(headers, json("application/json"), &bytes);
+            for format in Format::ALL {
+                let (kind, encoding) = format.content();
+                let properties = Properties { content_encoding: encoding.to_owned(), ..json(kind) };
+                let _ = Message::read(headers.clone(), properties, &bytes);
+            }
         }
     }
 }

@@ -59,24 +59,37 @@ mod arguments;
 mod broker;
 mod builder;
 mod call;
+mod child;
 #[cfg(feature = "cli")]
 mod cli;
+mod config;
 mod context;
+mod control;
+#[cfg(any(feature = "amqp", feature = "redis"))]
+mod control_message;
+mod crew;
+mod hands;
+mod hooks;
 mod message;
 mod options;
 mod outcome;
+mod rate;
 mod run;
 mod worker;
 
 pub use arguments::ArgumentError;
 pub use builder::{App, AppBuilder};
-pub use call::Call;
+pub use call::{Call, Prepared};
 #[cfg(feature = "cli")]
 pub use cli::cli;
 pub use context::{Leave, TaskContext, current_task};
-pub use message::{MessageError, Signature};
+pub use control::Cancelled;
+pub use hands::Mode;
+pub use hooks::Hooks;
+pub use message::{Format, MessageError, Signature};
 pub use options::{Retry, TaskOptions};
 pub use outcome::{AsyncResult, ResultError, State};
+pub use rate::{Rate, RateError};
 pub use worker::{RunningWorker, Worker};
 
 use crate::BrokerError;

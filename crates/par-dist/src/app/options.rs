@@ -1,12 +1,17 @@
 //! How a task is called and run where its call does not say.
 
+use super::config::{seconds, seconds_or_none};
+use super::rate::Rate;
 use par_core::TaskError;
+use serde::{Deserialize, Serialize};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-/// How a task is called and run where its call does not say; see [`AppBuilder::task_with`](super::AppBuilder::task_with).
-#[derive(Debug, Clone, Default)]
+/// How a task is called and run where its call does not say; see [`AppBuilder::task_with`](super::AppBuilder::task_with). In a file of
+/// [`AppBuilder::file`](super::AppBuilder::file) the names are the same, and times are numbers of seconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TaskOptions {
     /// The queue that its calls go to; that of the app, where there is none.
     pub queue: Option<String>,
@@ -18,22 +23,41 @@ pub struct TaskOptions {
     pub ignore_result: bool,
     /// When it is tried again after a failure.
     pub retry: Retry,
+    /// How long it may run until it is told ([`TaskContext::cancelled`](super::TaskContext::cancelled)), so that it can end in peace.
+    #[serde(with = "seconds_or_none")]
+    #[doc(alias = "soft_time_limit")]
+    pub soft_limit: Option<Duration>,
+    /// How long it may run until it has failed: a child process is killed, the future of an async worker is dropped; a thread can only be
+    /// told, and what comes of it after that is not kept.
+    #[serde(with = "seconds_or_none")]
+    #[doc(alias = "time_limit")]
+    pub hard_limit: Option<Duration>,
+    /// How often each worker begins it at most.
+    #[doc(alias = "rate_limit")]
+    pub rate: Option<Rate>,
+    /// Whether a task that acknowledges late goes back to its queue when the child process that runs it dies. Otherwise it has failed then: a task
+    /// that kills whoever runs it would go on for ever.
+    #[doc(alias = "reject_on_worker_lost")]
+    pub requeue_lost: bool,
 }
 
 /// When a task is tried again after a failure: `count` times, after `delay`, which grows by `factor` each time up to `most`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retry {
     /// How often at most.
     #[doc(alias = "max_retries")]
     pub count: u32,
     /// How long before the first time.
     #[doc(alias = "default_retry_delay")]
+    #[serde(with = "seconds")]
     pub delay: Duration,
     /// By what the time grows.
     #[doc(alias = "retry_backoff")]
     pub factor: f64,
     /// The longest time.
     #[doc(alias = "retry_backoff_max")]
+    #[serde(with = "seconds")]
     pub most: Duration,
     /// Whether the time is drawn from nothing up to that.
     #[doc(alias = "retry_jitter")]

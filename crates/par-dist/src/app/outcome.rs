@@ -1,6 +1,7 @@
 //! [`AsyncResult`]: what came of a task, read from where results are kept, in the form of Celery's documents.
 
-use super::broker::Results;
+use super::broker::{Results, Revocation};
+use super::builder::App;
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;
@@ -118,17 +119,21 @@ pub enum ResultError {
 /// A task that was sent, for who wants to know what came of it.
 pub struct AsyncResult<T = Value> {
     id: String,
-    results: Arc<dyn Results>,
+    app: App,
     _value: PhantomData<fn() -> T>,
 }
 
 impl<T> AsyncResult<T> {
-    pub(super) fn new(id: String, results: Arc<dyn Results>) -> Self {
+    pub(super) fn new(id: String, app: &App) -> Self {
         AsyncResult {
             id,
-            results,
+            app: app.clone(),
             _value: PhantomData,
         }
+    }
+
+    fn results(&self) -> Arc<dyn Results> {
+        self.app.results()
     }
 
     /// The task's id.
@@ -144,7 +149,7 @@ impl<T> AsyncResult<T> {
     #[doc(alias = "status")]
     pub fn state(&self) -> Result<State, BrokerError> {
         Ok(self
-            .results
+            .results()
             .outcome(&self.id)?
             .as_ref()
             .map_or(State::Pending, state))
@@ -155,7 +160,7 @@ impl<T> AsyncResult<T> {
     /// # Errors
     /// The results cannot be read.
     pub fn info(&self) -> Result<Option<Value>, BrokerError> {
-        let document = self.results.outcome(&self.id)?;
+        let document = self.results().outcome(&self.id)?;
         Ok(document.and_then(|mut document| Some(document.get_mut("result")?.take())))
     }
 
@@ -164,13 +169,35 @@ impl<T> AsyncResult<T> {
     /// # Errors
     /// The results cannot be read.
     pub fn children(&self) -> Result<Vec<AsyncResult>, BrokerError> {
-        let document = self.results.outcome(&self.id)?.unwrap_or_default();
+        let document = self.results().outcome(&self.id)?.unwrap_or_default();
         let children = document["children"].as_array().into_iter().flatten();
         // Celery's form, for each: [[id, parent in this form], members of a group].
         let ids = children.filter_map(|child| child.pointer("/0/0")?.as_str());
-        Ok(ids
-            .map(|id| AsyncResult::new(id.to_owned(), Arc::clone(&self.results)))
-            .collect())
+        Ok(ids.map(|id| AsyncResult::new(id.to_owned(), &self.app)).collect())
+    }
+
+    /// It is not to run, where it has not begun. On a RabbitMQ or Redis server only workers that run now hear of it; in a file it is kept as
+    /// long as results are. Celery's workers on the same server hear of it, too.
+    ///
+    /// # Errors
+    /// The broker cannot be used.
+    pub fn revoke(&self) -> Result<(), BrokerError> {
+        self.revoked(false)
+    }
+
+    /// As [`revoke`](Self::revoke), and where it runs it is to end: a child process is killed, a future dropped, and a thread told
+    /// ([`TaskContext::cancelled`](super::TaskContext::cancelled)).
+    ///
+    /// # Errors
+    /// The broker cannot be used.
+    #[doc(alias = "revoke(terminate=True)")]
+    pub fn terminate(&self) -> Result<(), BrokerError> {
+        self.revoked(true)
+    }
+
+    fn revoked(&self, terminate: bool) -> Result<(), BrokerError> {
+        let id = self.id.clone();
+        self.app.transport().revoke(&Revocation { id, terminate })
     }
 
     /// Drops what is known of it.
@@ -178,7 +205,7 @@ impl<T> AsyncResult<T> {
     /// # Errors
     /// The results cannot be written.
     pub fn forget(&self) -> Result<(), BrokerError> {
-        self.results.forget(&self.id)
+        self.results().forget(&self.id)
     }
 }
 
@@ -188,10 +215,10 @@ impl<T: DeserializeOwned> AsyncResult<T> {
     /// # Errors
     /// [`ResultError`]: it failed, was revoked, or is not done in time.
     pub fn get(&self, timeout: Duration) -> Result<T, ResultError> {
-        let start = Instant::now();
+        let (start, results) = (Instant::now(), self.results());
         loop {
-            let seen = self.results.seen();
-            let document = self.results.outcome(&self.id)?;
+            let seen = results.seen();
+            let document = results.outcome(&self.id)?;
             let now = document.as_ref().map_or(State::Pending, state);
             if let Some(document) = document.filter(|_| now.is_ready()) {
                 return self.read(&now, document);
@@ -204,7 +231,7 @@ impl<T: DeserializeOwned> AsyncResult<T> {
                     state: now,
                 });
             };
-            self.results.wait(seen, left);
+            results.wait(&self.id, seen, left);
         }
     }
 

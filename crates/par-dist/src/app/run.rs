@@ -3,52 +3,113 @@
 //! 1. A task that acknowledges early is acknowledged before it runs; one that acknowledges late after its outcome is kept and what follows is sent.
 //!    So a death in between loses the one, and runs the other again.
 //! 2. The next attempt of a task takes its place in its queue in one step, where it is still leased.
+//! 3. Of calls with the same key one copy is run; it is claimed before it is acknowledged.
 
-use super::arguments::CallError;
-use super::broker::{Incoming, Outgoing};
-use super::builder::{App, Known};
-use super::call::from_now;
-use super::context::{TaskContext, Wish, within};
+use super::arguments::{CallError, Code};
+use super::broker::{Incoming, Outgoing, Tag};
+use super::builder::App;
+use super::call::{COPY, KEY, from_now};
+use super::context::{Ran, RunInfo, TaskContext, Wish};
+use super::control::{Cancelled, Control};
+use super::hands::{self, Ended};
+use super::hooks;
 use super::message::{Embed, Message, Signature, write_time};
+use super::options::TaskOptions;
 use super::outcome::{State, document, exception, failure};
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What comes of a run.
 #[derive(Default)]
 struct Done {
-    /// What is kept for those who have its result.
-    document: Option<Value>,
+    /// What is kept for those who have its result: a state, a value or an error, and the children.
+    outcome: Option<(State, Value, Vec<String>)>,
     /// What is sent.
     next: Vec<Outgoing>,
     /// Whether it goes back as it is.
     back: bool,
+    /// Whether it is rejected, and nothing else.
+    rejected: bool,
 }
 
-/// Runs what was leased, and ends its lease.
+/// A run that has begun.
+pub(super) struct Begun {
+    pub(super) code: Code,
+    pub(super) message: Message,
+    pub(super) context: TaskContext,
+    options: Arc<TaskOptions>,
+    /// What it is leased by, if it was not acknowledged.
+    lease: Option<Tag>,
+}
+
+impl Begun {
+    fn new(app: &App, message: Message, queue: &str, redelivered: bool) -> Result<Self, Box<Message>> {
+        let known = app.inner.tasks.get(message.headers.task.as_str());
+        let Some((code, options)) = known.and_then(|known| Some((known.code?, &known.options))) else {
+            return Err(Box::new(message));
+        };
+        let headers = &message.headers;
+        let run = RunInfo {
+            id: headers.id.clone(),
+            reply_to: message.properties.reply_to.clone(),
+            task: headers.task.clone(),
+            root: headers.root_id.clone(),
+            parent: headers.parent_id.clone(),
+            retries: headers.retries.unwrap_or(0),
+            queue: queue.to_owned(),
+            redelivered,
+        };
+        Ok(Begun {
+            code,
+            options: Arc::clone(options),
+            context: TaskContext {
+                app: app.clone(),
+                run,
+                control: Arc::new(Control::default()),
+            },
+            message,
+            lease: None,
+        })
+    }
+
+    /// The soft and the hard limit: what the call says, or else the task's options.
+    pub(super) fn limits(&self) -> (Option<Duration>, Option<Duration>) {
+        let (hard, soft) = self.message.headers.timelimit.unwrap_or((None, None));
+        let said = |seconds: Option<f64>| Duration::try_from_secs_f64(seconds?).ok();
+        (
+            said(soft).or(self.options.soft_limit),
+            said(hard).or(self.options.hard_limit),
+        )
+    }
+}
+
+/// Begins what was leased. None if it ends here: it is no task, nobody knows it, its time is over or has not come, it was revoked, or it is another's.
 ///
 /// # Errors
-/// The broker cannot be used; the lease may not have ended.
-pub(super) fn handle(app: &App, incoming: Incoming) -> Result<(), BrokerError> {
-    let (transport, tag) = (app.transport(), incoming.tag);
+/// The broker cannot be used; its lease may not have ended.
+pub(super) fn begin(
+    app: &App,
+    incoming: Incoming,
+    is_revoked: impl FnOnce(&str) -> bool,
+) -> Result<Option<Begun>, BrokerError> {
+    let (transport, tag, queue) = (app.transport(), incoming.tag, incoming.queue);
     let named = |name: &str| {
-        incoming
-            .headers
-            .get(name)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
+        let value = incoming.headers.get(name).and_then(Value::as_str);
+        value.map(str::to_owned)
     };
     let (id, task) = (named("id"), named("task"));
     let reply_to = incoming.properties.reply_to.clone();
-    let drop_it = |id: Option<&str>, outcome: Value, state: State| {
+    let end = |id: Option<&str>, kind: &str, text: &str, state: State| {
         if let Some(id) = id {
-            app.results()
-                .store(id, reply_to.as_deref(), &document(id, &state, outcome, &[]))?;
+            let document = document(id, &state, exception(kind, text), &[]);
+            app.results().store(id, reply_to.as_deref(), &document)?;
         }
-        transport.acknowledge(&[tag]).map(drop)
+        transport.acknowledge(&[tag])?;
+        Ok(None)
     };
     let read = Message::read(incoming.headers, incoming.properties, &incoming.body).and_then(|message| {
         let times = (message.eta()?, message.expires()?);
@@ -57,60 +118,80 @@ pub(super) fn handle(app: &App, incoming: Incoming) -> Result<(), BrokerError> {
     let (message, (eta, expires)) = match read {
         Ok(read) => read,
         Err(error) => {
-            tracing::error!(queue = incoming.queue, id, task, %error, "dropped what is no task");
-            let outcome = exception("par_dist::app::MessageError", &error.to_string());
-            return drop_it(id.as_deref(), outcome, State::Failure);
+            tracing::error!(queue, id, task, %error, "dropped what is no task");
+            let kind = "par_dist::app::MessageError";
+            return end(id.as_deref(), kind, &error.to_string(), State::Failure);
         }
     };
-    let headers = &message.headers;
-    let Some(known) = app.inner.tasks.get(headers.task.as_str()) else {
-        let names: Vec<&str> = app.tasks().collect();
-        let text = format!(
-            "no task is named {:?}; known are: {}",
-            headers.task,
-            names.join(", ")
-        );
-        tracing::error!(
-            queue = incoming.queue,
-            id,
-            task,
-            "dropped a task that nobody knows"
-        );
-        return drop_it(
-            Some(&headers.id),
-            exception("NotRegistered", &text),
-            State::Failure,
-        );
-    };
-    let now = Timestamp::now();
+    let (id, now) = (message.headers.id.clone(), Timestamp::now());
+    if is_revoked(&id) {
+        tracing::info!(id, task, "revoked");
+        return end(Some(&id), "TaskRevokedError", "revoked", State::Revoked);
+    }
     if expires.is_some_and(|expires| expires <= now) {
         tracing::info!(id, task, "expired");
-        let outcome = exception("TaskRevokedError", "expired");
-        return drop_it(Some(&headers.id), outcome, State::Revoked);
+        return end(Some(&id), "TaskRevokedError", "expired", State::Revoked);
     }
     if eta.is_some_and(|eta| eta > now) {
         // It came from somebody who leaves the waiting to us.
         let later = Outgoing {
-            queue: incoming.queue,
+            queue,
             message,
             at: eta,
         };
-        return transport.replace(tag, &[later]);
+        transport.replace(tag, &[later])?;
+        return Ok(None);
     }
-    let late = known.options.acks_late;
-    if !late && transport.acknowledge(&[tag])? == 0 {
+    let mut begun = match Begun::new(app, message, &queue, incoming.redelivered) {
+        Ok(begun) => begun,
+        Err(message) => {
+            let (name, known) = (&message.headers.task, app.tasks().collect::<Vec<_>>());
+            let text = format!("no task is named {name:?}; known are: {}", known.join(", "));
+            tracing::error!(queue, id, task, "dropped a task that nobody knows");
+            return end(Some(&id), "NotRegistered", &text, State::Failure);
+        }
+    };
+    let other = &begun.message.headers.other;
+    let key = other.get(KEY).and_then(Value::as_str);
+    if let (Some(key), Some(copy)) = (key, other.get(COPY).and_then(Value::as_str))
+        && !app.results().claim(key, copy)?
+    {
+        // Rule 3: the outcome is that of the other.
+        tracing::info!(id, task, key, "is there already");
+        transport.acknowledge(&[tag])?;
+        return Ok(None);
+    }
+    if begun.options.acks_late {
+        begun.lease = Some(tag);
+    } else if transport.acknowledge(&[tag])? == 0 {
         // This process was taken for dead, and somebody else has it.
-        return Ok(());
+        return Ok(None);
     }
-    let done = perform(app, known, &message, &incoming.queue, incoming.redelivered);
-    if let Some(document) = &done.document {
-        app.results().store(&headers.id, reply_to.as_deref(), document)?;
+    hooks::call("before", || app.inner.hooks.before(&begun.context));
+    Ok(Some(begun))
+}
+
+/// Ends a run: what came of it is kept, what follows is sent, and its lease ends.
+///
+/// # Errors
+/// The broker cannot be used; its lease may not have ended.
+pub(super) fn end(app: &App, begun: &Begun, ended: Ended) -> Result<(), BrokerError> {
+    let done = conclude(app, begun, ended);
+    let run = &begun.context.run;
+    let transport = app.transport();
+    if let Some((state, value, children)) = &done.outcome {
+        if !begun.message.headers.ignore_result.unwrap_or(false) {
+            let document = document(&run.id, state, value.clone(), children);
+            app.results().store(&run.id, run.reply_to.as_deref(), &document)?;
+        }
+        hooks::call("after", || app.inner.hooks.after(&begun.context, state, value));
     }
-    match (late, done.back) {
-        (true, true) => transport.release(&[tag]),
-        (true, false) => transport.replace(tag, &done.next),
-        (false, _) if done.next.is_empty() => Ok(()),
-        (false, _) => transport.publish(&done.next),
+    match begun.lease {
+        Some(tag) if done.back => transport.release(&[tag]),
+        Some(tag) if done.rejected => transport.reject(tag),
+        Some(tag) => transport.replace(tag, &done.next),
+        None if done.next.is_empty() => Ok(()),
+        None => transport.publish(&done.next),
     }
 }
 
@@ -119,61 +200,100 @@ pub(super) fn eagerly(app: &App, task: Outgoing) {
     let mut line = std::collections::VecDeque::from([task]);
     while let Some(Outgoing { queue, message, .. }) = line.pop_front() {
         let id = message.headers.id.clone();
-        let done = match app.inner.tasks.get(message.headers.task.as_str()) {
-            Some(known) => perform(app, known, &message, &queue, false),
-            None => Done {
-                document: Some(document(
-                    &id,
-                    &State::Failure,
-                    exception("NotRegistered", &message.headers.task),
-                    &[],
-                )),
-                ..Done::default()
-            },
+        let outcome = match Begun::new(app, message, &queue, false) {
+            Ok(begun) => {
+                hooks::call("before", || app.inner.hooks.before(&begun.context));
+                let done = conclude(app, &begun, Ended::Ran(hands::here(&begun)));
+                line.extend(done.next);
+                if let Some((state, value, _)) = &done.outcome {
+                    hooks::call("after", || app.inner.hooks.after(&begun.context, state, value));
+                }
+                done.outcome
+            }
+            Err(message) => {
+                let error = exception("NotRegistered", &message.headers.task);
+                Some((State::Failure, error, Vec::new()))
+            }
         };
-        if let Some(document) = done.document {
+        if let Some((state, value, children)) = outcome {
+            let document = document(&id, &state, value, &children);
             // In memory; if even that fails, nothing is known of the task, and that is told.
             let _ = app.results().store(&id, None, &document);
         }
-        line.extend(done.next);
     }
 }
 
-fn perform(app: &App, known: &Known, message: &Message, queue: &str, redelivered: bool) -> Done {
-    let headers = &message.headers;
-    let retries = headers.retries.unwrap_or(0);
-    let context = TaskContext {
-        app: app.clone(),
-        id: headers.id.clone(),
-        reply_to: message.properties.reply_to.clone(),
-        task: headers.task.clone(),
-        root: headers.root_id.clone(),
-        parent: headers.parent_id.clone(),
-        retries,
-        queue: queue.to_owned(),
-        redelivered,
-    };
-    let body = &message.body;
-    let (result, wish, children) = within(context, || {
-        par_core::catch(|| (known.call)(&body.args, &body.kwargs))
-            .unwrap_or_else(|panic| Err(CallError::Task(panic)))
-    });
-    let wanted = !headers.ignore_result.unwrap_or(false);
-    let document = |state: State, outcome: Value, children: &[String]| {
-        wanted.then(|| document(&headers.id, &state, outcome, children))
-    };
-    let fails = |outcome: Value| Done {
-        document: document(State::Failure, outcome, &children),
+/// What comes of a run that has ended.
+fn conclude(app: &App, begun: &Begun, ended: Ended) -> Done {
+    let (message, options) = (&begun.message, &begun.options);
+    let id = &message.headers.id;
+    let fails = |error: Value, children: Vec<String>| Done {
+        outcome: Some((State::Failure, error, children)),
         next: errbacks(app, message),
-        back: false,
+        ..Done::default()
     };
-    let again = |pause: Duration, outcome: Value| Done {
-        document: document(State::Retry, outcome, &[]),
+    let ended = match (ended, begun.context.control.why()) {
+        // Threads cannot be ended by force; the outcome is the same.
+        (Ended::Ran(_), Some(why @ (Cancelled::HardLimit | Cancelled::Revoked))) => Ended::Forced(why),
+        (ended, _) => ended,
+    };
+    match ended {
+        Ended::Ran(ran) => ran_out(app, begun, ran),
+        Ended::Forced(why) => {
+            tracing::warn!(id, task = message.headers.task, %why, "ended by force");
+            let text = why.to_string();
+            match why {
+                Cancelled::Revoked => Done {
+                    outcome: Some((
+                        State::Revoked,
+                        exception("TaskRevokedError", "terminated"),
+                        Vec::new(),
+                    )),
+                    ..Done::default()
+                },
+                Cancelled::Shutdown if options.acks_late => Done {
+                    back: true,
+                    ..Done::default()
+                },
+                Cancelled::Shutdown => fails(exception("WorkerLostError", &text), Vec::new()),
+                _ => fails(exception("TimeLimitExceeded", &text), Vec::new()),
+            }
+        }
+        Ended::Lost(how) => {
+            tracing::error!(id, task = message.headers.task, how, "lost");
+            if options.acks_late && options.requeue_lost {
+                return Done {
+                    back: true,
+                    ..Done::default()
+                };
+            }
+            fails(exception("WorkerLostError", &how), Vec::new())
+        }
+    }
+}
+
+/// What comes of a run that ended by itself.
+fn ran_out(app: &App, begun: &Begun, ran: Ran) -> Done {
+    let (message, queue) = (&begun.message, begun.context.run.queue.as_str());
+    let headers = &message.headers;
+    let retries = begun.context.run.retries;
+    let Ran {
+        called,
+        wish,
+        mut children,
+    } = ran;
+    let again = |pause: Duration, error: Value| Done {
+        outcome: Some((State::Retry, error, Vec::new())),
         next: vec![attempt(message, queue, retries + 1, pause)],
-        back: false,
+        ..Done::default()
     };
-    let retry = &known.options.retry;
-    match (result, wish) {
+    let fails = |error: Value, children: Vec<String>| Done {
+        outcome: Some((State::Failure, error, children)),
+        next: errbacks(app, message),
+        ..Done::default()
+    };
+    let retry = &begun.options.retry;
+    match (called, wish) {
         // It left with a word; a value says that it did not mean it.
         (Err(CallError::Task(TaskError::Failed(_))), Some(wish)) => match wish {
             Wish::Retry { after } if retries < retry.count => {
@@ -182,11 +302,12 @@ fn perform(app: &App, known: &Known, message: &Message, queue: &str, redelivered
             }
             Wish::Retry { .. } => {
                 let text = format!("tried {} times, as often as it may be", retries + 1);
-                fails(exception("MaxRetriesExceededError", &text))
+                fails(exception("MaxRetriesExceededError", &text), children)
             }
             Wish::Ignore => Done::default(),
             Wish::Reject { requeue } => Done {
                 back: requeue,
+                rejected: !requeue,
                 ..Done::default()
             },
             Wish::Replace(by) => Done {
@@ -196,12 +317,11 @@ fn perform(app: &App, known: &Known, message: &Message, queue: &str, redelivered
         },
         (Ok(value), _) => {
             let next = follow(app, message, &value);
-            let mut children = children;
             children.extend(next.iter().map(|task| task.message.headers.id.clone()));
             Done {
-                document: document(State::Success, value, &children),
+                outcome: Some((State::Success, value, children)),
                 next,
-                back: false,
+                ..Done::default()
             }
         }
         (Err(CallError::Task(error)), None) if retry.applies(&error, retries) => {
@@ -209,11 +329,11 @@ fn perform(app: &App, known: &Known, message: &Message, queue: &str, redelivered
         }
         (Err(CallError::Task(error)), _) => {
             tracing::warn!(id = headers.id, task = headers.task, %error, "failed");
-            fails(failure(&error))
+            fails(failure(&error), children)
         }
         (Err(CallError::Arguments(error)), _) => {
             tracing::warn!(id = headers.id, task = headers.task, %error, "does not fit");
-            fails(exception("TypeError", &error.to_string()))
+            fails(exception("TypeError", &error), children)
         }
     }
 }

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [broker, log, queues @ ..] = arguments.as_slice() else {
         return Err("usage: par-dist-app-worker BROKER LOG [QUEUE...]".into());
     };
-    let app = tasks(App::builder("test").broker(broker)).build()?;
+    let app = tasks(App::builder("test").broker(broker)).environment().build()?;
     let mut worker = app.worker().concurrency(2);
     if !queues.is_empty() {
         worker = worker.queues(queues.iter().map(String::as_str));

@@ -5,7 +5,7 @@
 //! 3. Other processes' changes are noticed by a thread that the system wakes when the log of the file grows (`ring`).
 
 use super::ring::Ring;
-use super::{Incoming, Outgoing, Results, Seen, Tag, Transport};
+use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
 use crate::BrokerError;
 use crate::app::message::Properties;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use serde_json::Value;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
@@ -23,6 +23,7 @@ const APPLICATION: i64 = 0x7061_7251;
 const VERSION: i64 = 1;
 /// How long a transaction waits for those of others.
 const BUSY: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(60);
 
 const SCHEMA: &str = "
 CREATE TABLE tasks (
@@ -52,6 +53,18 @@ CREATE TABLE results (
     document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX old ON results (expires);
+CREATE TABLE revoked (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    terminate INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT;
+CREATE TABLE keys (
+    key TEXT PRIMARY KEY,
+    copy TEXT NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX old_keys ON keys (expires);
 ";
 
 pub(crate) struct File {
@@ -62,6 +75,9 @@ pub(crate) struct File {
     expires: Duration,
     /// Its row among the consumers, once it has leased.
     consumer: Mutex<Option<i64>>,
+    /// The last revocation that was heard of.
+    heard: Mutex<i64>,
+    swept: Mutex<Instant>,
 }
 
 impl File {
@@ -113,6 +129,8 @@ impl File {
             lease,
             expires,
             consumer: Mutex::new(None),
+            heard: Mutex::new(0),
+            swept: Mutex::new(Instant::now()),
         })
     }
 
@@ -139,6 +157,21 @@ impl File {
             Some(rusqlite::ErrorCode::DiskFull) => BrokerError::Full { broker, reason },
             _ => BrokerError::Failed { broker, reason },
         }
+    }
+
+    /// When what is kept from now on is kept no longer, in milliseconds of Unix time.
+    fn expires_at(&self) -> i64 {
+        Timestamp::now().as_millisecond() + millis(self.expires)
+    }
+
+    /// Whether it is time to drop what is kept no longer: where only results are here, nobody shows a heartbeat, which does that.
+    fn is_to_sweep(&self) -> bool {
+        let mut swept = self.swept.lock();
+        let is = swept.elapsed() > SWEEP;
+        if is {
+            *swept = Instant::now();
+        }
+        is
     }
 
     /// The number of this consumer, whose row it makes.
@@ -341,8 +374,7 @@ impl Transport for File {
                     tx.execute("DELETE FROM consumers WHERE id = ?", [id])?;
                 }
             }
-            tx.prepare_cached("DELETE FROM results WHERE expires < ?")?
-                .execute([Timestamp::now().as_millisecond()])?;
+            sweep(tx)?;
             Ok(freed)
         })?;
         if freed > 0 {
@@ -370,6 +402,36 @@ impl Transport for File {
         Ok(dropped as u64)
     }
 
+    fn revoke(&self, revocation: &Revocation) -> Result<()> {
+        let expires = self.expires_at();
+        self.write(|tx| {
+            tx.prepare_cached("INSERT INTO revoked (id, terminate, expires) VALUES (?, ?, ?)")?
+                .execute(params![revocation.id, revocation.terminate, expires])
+                .map(drop)
+        })?;
+        self.ring.ring();
+        Ok(())
+    }
+
+    fn revoked(&self) -> Result<Vec<Revocation>> {
+        let mut heard = self.heard.lock();
+        let news = self.read(|db| {
+            let mut news = db.prepare_cached(
+                "SELECT number, id, terminate FROM revoked WHERE number > ? ORDER BY number",
+            )?;
+            let news = news.query_map([*heard], |row| {
+                let revocation = Revocation {
+                    id: row.get(1)?,
+                    terminate: row.get(2)?,
+                };
+                Ok((row.get(0)?, revocation))
+            })?;
+            news.collect::<rusqlite::Result<Vec<(i64, Revocation)>>>()
+        })?;
+        *heard = news.last().map_or(*heard, |(number, _)| *number);
+        Ok(news.into_iter().map(|(_, revocation)| revocation).collect())
+    }
+
     fn seen(&self) -> Seen {
         self.ring.seen()
     }
@@ -383,10 +445,27 @@ impl Transport for File {
     }
 }
 
+/// Drops what is kept no longer.
+fn sweep(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    let now = Timestamp::now().as_millisecond();
+    for sql in [
+        "DELETE FROM results WHERE expires < ?",
+        "DELETE FROM revoked WHERE expires < ?",
+        "DELETE FROM keys WHERE expires < ?",
+    ] {
+        tx.prepare_cached(sql)?.execute([now])?;
+    }
+    Ok(())
+}
+
 impl Results for File {
     fn store(&self, id: &str, _: Option<&str>, document: &Value) -> Result<()> {
-        let expires = Timestamp::now().as_millisecond() + millis(self.expires);
+        let expires = self.expires_at();
+        let sweeps = self.is_to_sweep();
         self.write(|tx| {
+            if sweeps {
+                sweep(tx)?;
+            }
             tx.prepare_cached("INSERT OR REPLACE INTO results (id, expires, document) VALUES (?, ?, ?)")?
                 .execute(params![id, expires, document.to_string()])
                 .map(drop)
@@ -412,11 +491,21 @@ impl Results for File {
         self.write(|tx| tx.execute("DELETE FROM results WHERE id = ?", [id]).map(drop))
     }
 
+    fn claim(&self, key: &str, copy: &str) -> Result<bool> {
+        let expires = self.expires_at();
+        self.write(|tx| {
+            tx.prepare_cached("INSERT OR IGNORE INTO keys (key, copy, expires) VALUES (?, ?, ?)")?
+                .execute(params![key, copy, expires])?;
+            tx.prepare_cached("SELECT copy = ? FROM keys WHERE key = ?")?
+                .query_row([copy, key], |row| row.get(0))
+        })
+    }
+
     fn seen(&self) -> Seen {
         self.ring.seen()
     }
 
-    fn wait(&self, since: Seen, timeout: Duration) {
+    fn wait(&self, _: &str, since: Seen, timeout: Duration) {
         self.ring.wait(since, timeout);
     }
 }

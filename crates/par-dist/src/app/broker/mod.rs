@@ -7,26 +7,37 @@
 //! 4. Of the tasks of one queue, those of higher priority come first, and then the oldest.
 
 mod file;
+mod proxy;
+#[cfg(feature = "redis")]
+mod redis;
 mod ring;
 #[cfg(feature = "amqp")]
 mod server;
 #[cfg(feature = "amqp")]
 mod table;
 
-pub(super) use file::File;
+use file::File;
+pub(super) use proxy::{Ask, Proxy, answer};
+#[cfg(feature = "redis")]
+use redis::Redis;
 #[cfg(feature = "amqp")]
-pub(super) use server::Server;
+use server::Server;
 
+use super::AppError;
+use super::config::Config;
 use crate::BrokerError;
 use crate::app::message::{Message, Properties};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
 /// A task on its way to a queue.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Outgoing {
     pub(crate) queue: String,
     pub(crate) message: Message,
@@ -91,8 +102,16 @@ pub(crate) struct Incoming {
 }
 
 /// A change that a thread waits for: it takes the number first, looks, and waits for another number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen(pub(crate) u64);
+
+/// Somebody wants a task not to run, or not to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    pub(crate) id: String,
+    /// Also when it runs already.
+    pub(crate) terminate: bool,
+}
 
 /// What carries tasks. All calls may come from any thread.
 pub(crate) trait Transport: Send + Sync {
@@ -106,6 +125,10 @@ pub(crate) trait Transport: Send + Sync {
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize>;
     /// Gives tasks back to their queues.
     fn release(&self, tags: &[Tag]) -> Result<()>;
+    /// Ends a leased task that nobody wants: a server may have a queue for such.
+    fn reject(&self, tag: Tag) -> Result<()> {
+        self.acknowledge(&[tag]).map(drop)
+    }
     /// Ends a leased task and publishes what follows, such as its next attempt; in a file in one step, and nothing if it is leased no more.
     fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()>;
     /// Shows that this consumer lives, and takes back what dead ones had leased (rule 2).
@@ -116,6 +139,10 @@ pub(crate) trait Transport: Send + Sync {
     fn waiting(&self, queue: &str) -> Result<u64>;
     /// Drops all tasks of a queue that nobody has leased; how many there were.
     fn purge(&self, queue: &str) -> Result<u64>;
+    /// Tells all consumers of a revocation.
+    fn revoke(&self, revocation: &Revocation) -> Result<()>;
+    /// What was revoked since this was last asked; in a file all that was before as well, as long as results are kept.
+    fn revoked(&self) -> Result<Vec<Revocation>>;
     /// What has changed by now.
     fn seen(&self) -> Seen;
     /// Sleeps until something changes after that, or the time is up.
@@ -134,8 +161,62 @@ pub(crate) trait Results: Send + Sync {
     fn outcome(&self, id: &str) -> Result<Option<Value>>;
     /// Drops an outcome.
     fn forget(&self, id: &str) -> Result<()>;
+    /// Whether a call with that key is to run: its first copy is, also once more when it is delivered again; others are not.
+    fn claim(&self, key: &str, copy: &str) -> Result<bool>;
     /// What has changed by now.
     fn seen(&self) -> Seen;
-    /// Sleeps until something changes after that, or the time is up.
-    fn wait(&self, since: Seen, timeout: Duration);
+    /// Sleeps until something changes after that, such as the outcome of that task, or the time is up.
+    fn wait(&self, id: &str, since: Seen, timeout: Duration);
+}
+
+type Both = (Arc<dyn Transport>, Arc<dyn Results>);
+
+fn both(broker: impl Transport + Results + 'static) -> Both {
+    let broker = Arc::new(broker);
+    (Arc::clone(&broker) as Arc<dyn Transport>, broker)
+}
+
+/// Opens what carries tasks, and what keeps results.
+pub(super) fn open(config: &Config) -> std::result::Result<Both, AppError> {
+    let (transport, own) = open_one("broker", &config.broker, config)?;
+    let results = match config.results.as_deref() {
+        None => own,
+        Some(same) if same == config.broker => own,
+        Some("rpc://") if own.reply_to().is_some() => own,
+        Some("rpc://") => {
+            return Err(AppError::Option {
+                option: "results",
+                reason: "rpc:// needs a broker that is a RabbitMQ server".to_owned(),
+            });
+        }
+        Some(other) => open_one("results", other, config)?.1,
+    };
+    Ok((transport, results))
+}
+
+fn open_one(option: &'static str, place: &str, config: &Config) -> std::result::Result<Both, AppError> {
+    let file = |path| File::open(path, config.lease, config.result_expires).map(both);
+    let bad = |reason: String| Err(AppError::Option { option, reason });
+    match place.split_once("://") {
+        None if place == "memory:" => Ok(file(None)?),
+        None => Ok(file(Some(Path::new(place)))?),
+        #[cfg(feature = "amqp")]
+        Some(("amqp" | "amqps", _)) if option == "broker" => Ok(both(Server::open(config)?)),
+        #[cfg(not(feature = "amqp"))]
+        Some(("amqp" | "amqps", _)) => bad(lacks(place, "amqp")),
+        #[cfg(feature = "redis")]
+        Some(("redis", _)) => Ok(both(Redis::open(place, config)?)),
+        #[cfg(not(feature = "redis"))]
+        Some(("redis", _)) => bad(lacks(place, "redis")),
+        Some(_) => bad(format!(
+            "a path, `memory:`, `amqp://...` or `redis://...` is expected, got {}",
+            crate::BrokerUrl::from(place)
+        )),
+    }
+}
+
+#[cfg(not(all(feature = "amqp", feature = "redis")))]
+fn lacks(place: &str, feature: &str) -> String {
+    let url = crate::BrokerUrl::from(place);
+    format!("{url} needs the feature `{feature}`, which this program was built without")
 }

@@ -1,0 +1,167 @@
+//! Workers in processes of their own, which are killed in the middle of their work; and the checker that counts what became of each task.
+
+use par_dist::app::{App, AppBuilder, TaskOptions};
+use par_dist::task;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes that long unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// On a server the dead are noticed by that.
+const LEASE: Duration = Duration::from_secs(3);
+
+// Declared as the worker's program has them; their bodies run there only.
+#[task(name = "test.early")]
+pub(crate) fn early(log: String, number: u64, millis: u64) -> u64 {
+    let _ = (log, millis);
+    number
+}
+
+#[task(name = "test.late")]
+pub(crate) fn late(log: String, number: u64, millis: u64) -> u64 {
+    let _ = (log, millis);
+    number
+}
+
+pub(crate) fn tasks(app: AppBuilder) -> AppBuilder {
+    let late_options = TaskOptions {
+        acks_late: true,
+        ..TaskOptions::default()
+    };
+    app.task::<early>().task_with::<late>(late_options)
+}
+
+/// A broker, and a folder with a log.
+pub(crate) struct Place {
+    _folder: tempfile::TempDir,
+    pub(crate) broker: String,
+    pub(crate) log: PathBuf,
+}
+
+impl Place {
+    /// On a file in its own folder, or on a server.
+    pub(crate) fn on(server: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = Place::text(&folder.path().join("jobs.db"));
+        Place {
+            broker: server.map_or(file, str::to_owned),
+            log: folder.path().join("log"),
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn text(path: &Path) -> String {
+        path.to_str().expect("utf-8").to_owned()
+    }
+
+    pub(crate) fn app(&self) -> App {
+        tasks(App::builder("test").broker(&self.broker).lease(LEASE))
+            .build()
+            .expect("an app")
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// How often each task began, and ended.
+    pub(crate) fn runs(&self) -> HashMap<u64, (usize, usize)> {
+        let mut runs: HashMap<u64, (usize, usize)> = HashMap::new();
+        for line in self.log() {
+            let Some((what, number)) = line.split_once(' ') else {
+                continue;
+            };
+            let run = runs.entry(number.parse().expect("a number")).or_default();
+            match what {
+                "begin" => run.0 += 1,
+                _ => run.1 += 1,
+            }
+        }
+        runs
+    }
+
+    pub(crate) fn worker(&self) -> Worker {
+        let child = Command::new(env!("CARGO_BIN_EXE_par-dist-app-worker"))
+            .arg(&self.broker)
+            .arg(&self.log)
+            .env("PAR_DIST_LEASE", LEASE.as_secs_f64().to_string())
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a worker");
+        Worker(child)
+    }
+}
+
+/// A worker's process, which does not outlive the test.
+pub(crate) struct Worker(pub(crate) Child);
+
+impl Worker {
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it ends");
+    }
+
+    /// In peace.
+    pub(crate) fn stop(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the runs of tasks say about the delivery mode: none lost, and none begun twice unless it may be.
+pub(crate) fn check(count: u64, runs: &HashMap<u64, (usize, usize)>, twice: bool) -> Result<(), String> {
+    for number in 0..count {
+        match runs.get(&number) {
+            None | Some((_, 0)) if twice => return Err(format!("task {number} is lost")),
+            Some((begun, _)) if *begun > 1 && !twice => {
+                return Err(format!("task {number} was begun {begun} times"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Kills one of three workers after the other, each in the middle of its work, until all tasks have begun.
+pub(crate) fn storm(place: &Place, count: u64, drained: impl FnOnce()) -> usize {
+    let mut workers: Vec<Worker> = (0..3).map(|_| place.worker()).collect();
+    let (start, mut kills) = (Instant::now(), 0);
+    let begun = |place: &Place| {
+        place
+            .log()
+            .iter()
+            .filter(|line| line.starts_with("begin"))
+            .count() as u64
+    };
+    let mut seen = 0;
+    while begun(place) < count {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "only {} of {count} have begun",
+            begun(place)
+        );
+        // Whenever some more have begun, one dies.
+        if begun(place) >= seen + 12 {
+            seen = begun(place);
+            let at = kills % workers.len();
+            workers[at].kill();
+            workers[at] = place.worker();
+            kills += 1;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Those that are left do what is left.
+    drained();
+    workers.into_iter().for_each(Worker::stop);
+    kills
+}
