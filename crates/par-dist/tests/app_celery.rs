@@ -1,15 +1,21 @@
-//! Unmodified Celery beside us on one RabbitMQ: its producers and our workers, our producers and its workers, and chains through both.
+//! Unmodified Celery beside us on one server, RabbitMQ or Redis: its producers and our workers, our producers and its workers, and chains
+//! through both.
+#![cfg(any(feature = "amqp", feature = "redis"))]
 
 #[path = "support/celery.rs"]
 mod celery;
+#[cfg(feature = "amqp")]
 #[path = "support/rabbit.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod rabbit;
+#[cfg(feature = "redis")]
+#[path = "support/redis.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod redis_server;
 
 use celery::Celery;
 use par_dist::app::{App, AppBuilder, ResultError, Retry, State, TaskOptions, current_task};
 use par_dist::task;
-use rabbit::Rabbit;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -57,17 +63,29 @@ fn tasks(app: AppBuilder) -> AppBuilder {
         .task_with::<third>(late)
 }
 
-fn app(rabbit: &Rabbit) -> App {
-    tasks(App::builder("demo").broker(&rabbit.url()))
+fn app(broker: &str) -> App {
+    tasks(App::builder("demo").broker(broker))
         .build()
         .expect("it connects")
 }
 
+#[cfg(feature = "amqp")]
 #[test]
-fn celery_and_this_serve_each_other() {
-    let rabbit = Rabbit::start().expect("a server");
-    let celery = Celery::new(&rabbit.url()).expect("Celery");
-    let app = app(&rabbit);
+fn celery_and_this_serve_each_other_on_rabbitmq() {
+    let rabbit = rabbit::Rabbit::start().expect("a server");
+    serve_each_other(&rabbit.url(), "rpc://");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn celery_and_this_serve_each_other_on_redis() {
+    let redis = redis_server::Redis::start().expect("a server");
+    serve_each_other(&redis.url(), &redis.url());
+}
+
+fn serve_each_other(broker: &str, backend: &str) {
+    let celery = Celery::new(broker, backend).expect("Celery");
+    let app = app(broker);
     let worker = app.worker().concurrency(2).start().expect("starts");
 
     // Its producers, our workers.
@@ -98,6 +116,12 @@ try:
     late.get(timeout=60)
 except Exception as error:
     out["late"] = type(error).__name__
+revoked = app.send_task("app.add", (1, 1), countdown=1)
+app.control.revoke(revoked.id)
+try:
+    revoked.get(timeout=60)
+except Exception as error:
+    out["revoked"] = type(error).__name__
 print(json.dumps(out))
 "#,
         )
@@ -136,6 +160,7 @@ print(json.dumps(out))
         "{told}"
     );
     assert_eq!(told["late"], "TaskRevokedError", "{told}");
+    assert_eq!(told["revoked"], "TaskRevokedError", "{told}");
 
     // Our producers, its workers.
     let theirs = celery.worker("python").expect("a worker");
@@ -181,6 +206,16 @@ print(json.dumps(out))
     assert_eq!(later.get(PATIENCE).expect("a value"), 4);
     assert!(start.elapsed() >= Duration::from_millis(300));
 
+    // It hears what is revoked here.
+    let revoked = app.call_signature(&app.signature_by_name("py.mul", vec![2.into(), 2.into()]));
+    let revoked = revoked
+        .queue("python")
+        .countdown(Duration::from_secs(2))
+        .send()
+        .expect("sent");
+    revoked.revoke().expect("told");
+    assert!(matches!(revoked.get(PATIENCE), Err(ResultError::Revoked { .. })));
+
     // A chain through both: ours, its, ours.
     let mul = app.signature_by_name("py.mul", vec![10.into()]).queue("python");
     let chain = app
@@ -192,11 +227,52 @@ print(json.dumps(out))
     worker.stop();
 }
 
+/// Bodies in other formats, both ways.
+#[cfg(all(feature = "redis", feature = "msgpack", feature = "yaml"))]
+#[test]
+fn other_formats_are_read_here_and_there() {
+    use par_dist::app::Format;
+    let redis = redis_server::Redis::start().expect("a server");
+    let celery = Celery::new(&redis.url(), &redis.url()).expect("Celery");
+    let app = app(&redis.url());
+    let worker = app.worker().start().expect("starts");
+    let told = celery.run(
+        r#"
+args = (1, None, [0.1, "gr\u00fcn"])
+print(json.dumps([app.send_task("app.tells", args, {"k": {"deep": True}}, serializer=kind).get(timeout=60) for kind in ("msgpack", "yaml")]))
+"#,
+    );
+    for one in told.expect("its program runs").as_array().expect("a list") {
+        assert_eq!(
+            (&one[0], &one[1]),
+            (&json!([1, null, [0.1, "grün"]]), &json!({"k": {"deep": true}}))
+        );
+    }
+    let _theirs = celery.worker("python").expect("a worker");
+    for format in [Format::Msgpack, Format::Yaml] {
+        let app = App::builder("demo")
+            .broker(&redis.url())
+            .format(format)
+            .build()
+            .expect("an app");
+        let call = app.call_signature(&app.signature_by_name("py.request", vec![0.1.into(), "grün".into()]));
+        let request = call
+            .queue("python")
+            .send()
+            .expect("sent")
+            .get(PATIENCE)
+            .expect("a value");
+        assert_eq!(request[0], json!([0.1, "grün"]), "{format:?}");
+    }
+    worker.stop();
+}
+
 /// The server is killed in the middle: what was sent is run, and all connect again by themselves.
+#[cfg(feature = "amqp")]
 #[test]
 fn a_server_that_is_killed_loses_nothing() {
-    let mut rabbit = Rabbit::start().expect("a server");
-    let app = app(&rabbit);
+    let mut rabbit = rabbit::Rabbit::start().expect("a server");
+    let app = app(&rabbit.url());
     let worker = app.worker().concurrency(2).start().expect("starts");
     let before = app
         .send_all((0..50).map(|number| app.call::<add>((number, 1))))
@@ -204,11 +280,26 @@ fn a_server_that_is_killed_loses_nothing() {
     for (number, result) in before.iter().enumerate() {
         assert_eq!(result.get(PATIENCE).expect("a value"), number as i64 + 1);
     }
-    let later = app
-        .call::<add>((20, 22))
-        .countdown(Duration::from_secs(1))
-        .send()
-        .expect("sent");
+    // Their time is over when the server comes back, while it opens one queue after the other.
+    let queues: Vec<String> = (0..12).map(|number| format!("queue-{number}")).collect();
+    let names = queues.iter().map(String::as_str);
+    let others = self::app(&rabbit.url())
+        .worker()
+        .queues(names)
+        .start()
+        .expect("starts");
+    let waits = || -> Vec<_> {
+        let each = queues.iter().map(|queue| {
+            let call = app.call::<add>((20, 22)).countdown(Duration::from_secs(3));
+            call.queue(queue).send().expect("sent")
+        });
+        each.collect()
+    };
+    // A server that is killed may forget the queues that it made in the last moments, with what is in them: these are some seconds old.
+    for first in waits() {
+        assert_eq!(first.get(PATIENCE).expect("a value"), 42);
+    }
+    let later = waits();
     rabbit.kill().expect("it is ours");
     let sends = {
         let app = app.clone();
@@ -216,7 +307,10 @@ fn a_server_that_is_killed_loses_nothing() {
     };
     rabbit.start_again().expect("it starts again");
     assert_eq!(sends.join().expect("no panic").get(PATIENCE).expect("a value"), 2);
-    assert_eq!(later.get(PATIENCE).expect("a value"), 42);
+    for later in later {
+        assert_eq!(later.get(PATIENCE).expect("a value"), 42);
+    }
+    others.stop();
     rabbit
         .control(&["close_all_connections", "a test"])
         .expect("closed");

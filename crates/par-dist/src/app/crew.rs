@@ -157,6 +157,13 @@ impl Crew {
 
     /// Rule 1.
     fn lease(&self) {
+        while let Err(error) = self.transport.join(&self.queues, self.room) {
+            self.troubled(Some(error.to_string()));
+            self.pause();
+            if self.state.lock().stops {
+                return;
+            }
+        }
         loop {
             let room = {
                 let mut state = self.state.lock();
@@ -195,9 +202,13 @@ impl Crew {
     /// Rule 2.
     fn give_back(&self, rest: Vec<Incoming>) {
         let tags: Vec<_> = rest.iter().map(|incoming| incoming.tag).collect();
-        if !tags.is_empty()
-            && let Err(error) = self.transport.release(&tags)
-        {
+        let left = self.transport.leave(&self.queues);
+        let released = if tags.is_empty() {
+            Ok(())
+        } else {
+            self.transport.release(&tags)
+        };
+        if let Err(error) = left.and(released) {
             tracing::error!(%error, "cannot give tasks back; others get them when this process has ended");
         }
     }

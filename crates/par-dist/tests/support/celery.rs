@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 const DEMO: &str = r#"
 import os
 from celery import Celery
-app = Celery("demo", broker=os.environ["BROKER"], backend="rpc://")
+app = Celery("demo", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.conf.result_accept_content = app.conf.accept_content = ["json", "msgpack", "yaml"]
 
 @app.task(name="py.mul")
 def mul(a, b):
@@ -29,16 +30,18 @@ pub(crate) struct Celery {
     python: PathBuf,
     folder: tempfile::TempDir,
     broker: String,
+    backend: String,
 }
 
 impl Celery {
-    pub(crate) fn new(broker: &str) -> Result<Self> {
+    pub(crate) fn new(broker: &str, backend: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("demo.py"), DEMO)?;
         Ok(Celery {
             python: environment()?,
             folder,
             broker: broker.to_owned(),
+            backend: backend.to_owned(),
         })
     }
 
@@ -47,6 +50,7 @@ impl Celery {
         command
             .current_dir(self.folder.path())
             .env("BROKER", &self.broker)
+            .env("BACKEND", &self.backend)
             .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::null());
         command
@@ -101,7 +105,7 @@ impl Drop for CeleryWorker {
 
 /// Makes the environment once, for all tests of this build.
 fn environment() -> Result<PathBuf> {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("celery-5");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("celery-5-all");
     let python = place.join("bin/python");
     let done = place.join("done");
     let run = |command: &mut Command| {
@@ -116,13 +120,19 @@ fn environment() -> Result<PathBuf> {
     };
     // Others may be about to make it as well.
     std::fs::create_dir_all(env!("CARGO_TARGET_TMPDIR"))?;
-    let lock = std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("celery-5.lock"))?;
+    let lock = std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("celery-5-all.lock"))?;
     lock.lock()?;
     if !done.exists() {
         run(Command::new("python3")
             .args(["-m", "venv", "--clear"])
             .arg(&place))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "celery>=5.5,<6"]))?;
+        run(Command::new(&python).args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "celery[redis,msgpack,yaml]>=5.5,<6",
+        ]))?;
         std::fs::write(done, "")?;
     }
     Ok(python)

@@ -13,8 +13,6 @@ mod redis;
 mod ring;
 #[cfg(feature = "amqp")]
 mod server;
-#[cfg(feature = "amqp")]
-mod table;
 
 use file::File;
 pub(super) use proxy::{Ask, Proxy, answer};
@@ -117,6 +115,16 @@ pub(crate) struct Revocation {
 pub(crate) trait Transport: Send + Sync {
     /// Puts tasks into their queues, all or none.
     fn publish(&self, tasks: &[Outgoing]) -> Result<()>;
+    /// A worker begins to lease from these queues, so many at a time.
+    fn join(&self, queues: &[String], most: usize) -> Result<()> {
+        let _ = (queues, most);
+        Ok(())
+    }
+    /// It leases no more.
+    fn leave(&self, queues: &[String]) -> Result<()> {
+        let _ = queues;
+        Ok(())
+    }
     /// Leases tasks of these queues.
     fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>>;
     /// When the next task of these queues that waits for a time is due.

@@ -3,7 +3,8 @@
 //! 1. A queue is four lists, one for each step of priority ([`wire`]). What is leased is kept by its tag until it is acknowledged, as kombu does it, so
 //!    that a worker of Celery's gives it back if no one else does. What a step consists of, the server does at once ([`scripts`]).
 //! 2. A worker shows with each heartbeat that what it has leased is alive. What was not for the length of the lease, or of Celery's an hour, goes back.
-//! 3. A task that is to wait is in a sorted set, `QUEUE.later`, by its time, and goes to its list when a worker looks.
+//! 3. A task that is to wait goes to its queue as any other, as it may be one of Celery's workers that takes it. Ours puts it into a sorted set,
+//!    `QUEUE.later`, by its time, from where it goes to its list when one of ours looks.
 //! 4. A result is kept at `celery-task-meta-ID`, and told on the channel of that name.
 //! 5. A server that is away is asked again for a while. What it had done then may be done twice: a task may be there twice.
 
@@ -136,7 +137,8 @@ impl Redis {
             .map(|task| {
                 let (raw, priority) = (wire::write(task, reply_to), task.message.properties.priority);
                 let list = wire::list(&task.queue, priority);
-                match task.at.filter(|at| *at > now) {
+                // Rule 3.
+                match task.at.filter(|at| tag.is_some() && *at > now) {
                     None => (list, String::new(), raw),
                     Some(at) => {
                         let lists = wire::lists(&task.queue);

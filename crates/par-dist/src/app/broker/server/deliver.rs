@@ -1,0 +1,123 @@
+//! What a RabbitMQ server delivers: tasks, outcomes, and messages to all workers; and which of it is acknowledged how.
+
+use super::table::to_map;
+use super::{KEPT, Shared};
+use crate::app::broker::{Incoming, Tag};
+use crate::app::control_message;
+use crate::app::message::Properties;
+use lapin::message::Delivery;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The bits of a tag that are the server's own (rule 3).
+pub(super) const OWN: u32 = 40;
+
+/// Rule 5.
+pub(super) fn outcome(shared: &Shared, delivery: &Delivery) {
+    let Ok(document) = serde_json::from_slice::<Value>(&delivery.data) else {
+        tracing::warn!("dropped a result that is no JSON");
+        return;
+    };
+    let Some(id) = document["task_id"].as_str().map(str::to_owned) else {
+        return;
+    };
+    let mut state = shared.state.lock();
+    if state.outcomes.insert(id.clone(), document).is_none() {
+        state.order.push_back(id);
+    }
+    while state.order.len() > KEPT
+        && let Some(oldest) = state.order.pop_front()
+    {
+        state.outcomes.remove(&oldest);
+    }
+    drop(state);
+    shared.ring.ring();
+}
+
+pub(super) fn incoming(epoch: i64, queue: &str, delivery: Delivery) -> Incoming {
+    let properties = &delivery.properties;
+    let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
+    Incoming {
+        // A connection does not live to see so many.
+        tag: Tag(epoch << OWN | (delivery.delivery_tag as i64 & ((1 << OWN) - 1))),
+        queue: queue.to_owned(),
+        redelivered: delivery.redelivered,
+        headers: properties.headers().as_ref().map(to_map).unwrap_or_default(),
+        properties: Properties {
+            content_type: text(properties.content_type()).unwrap_or_default(),
+            content_encoding: text(properties.content_encoding()).unwrap_or_default(),
+            correlation_id: text(properties.correlation_id()).unwrap_or_default(),
+            reply_to: text(properties.reply_to()),
+            priority: properties.priority().unwrap_or(0),
+        },
+        body: delivery.data,
+    }
+}
+
+/// What was told to all workers.
+pub(super) fn told(shared: &Shared, delivery: &Delivery) {
+    // What is none is no business of a worker.
+    let message: Value = serde_json::from_slice(&delivery.data).unwrap_or_default();
+    shared
+        .state
+        .lock()
+        .revoked
+        .extend(control_message::revoked(&message));
+    shared.ring.ring();
+}
+
+/// The deliveries of a channel that are yet to be acknowledged: one word to the server covers all up to a number.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    /// All up to that are done.
+    done: u64,
+    /// Those after it that are.
+    apart: BTreeSet<u64>,
+}
+
+impl Acks {
+    /// These are done. Up to where all are that were not before, and those that are beyond.
+    pub(super) fn settle(&mut self, tags: impl IntoIterator<Item = u64>) -> (Option<u64>, Vec<u64>) {
+        let fresh: BTreeSet<u64> = tags.into_iter().filter(|tag| *tag > self.done).collect();
+        let before = self.done;
+        self.apart.extend(&fresh);
+        while self.apart.remove(&(self.done + 1)) {
+            self.done += 1;
+        }
+        let beyond = fresh.into_iter().filter(|tag| *tag > self.done).collect();
+        // Those that only join what was told one by one need no word more; it does no harm.
+        ((self.done > before).then_some(self.done), beyond)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The server has exactly what was acknowledged, whatever the order.
+        #[test]
+        fn what_is_said_covers_what_is_done_and_nothing_else(
+            order in Just((1..=40u64).collect::<Vec<_>>()).prop_shuffle(),
+            sizes in prop::collection::vec(1..8usize, 1..40),
+        ) {
+            let (mut acks, mut unsettled) = (Acks::default(), (1..=40u64).collect::<BTreeSet<_>>());
+            let mut order = order.into_iter();
+            let mut done = BTreeSet::new();
+            for size in sizes {
+                let batch: Vec<u64> = order.by_ref().take(size).collect();
+                done.extend(&batch);
+                let (all, apart) = acks.settle(batch);
+                if let Some(all) = all {
+                    unsettled.retain(|tag| *tag > all);
+                }
+                for tag in apart {
+                    prop_assert!(unsettled.remove(&tag), "{tag} twice");
+                }
+                let settled: BTreeSet<u64> = (1..=40).filter(|tag| !unsettled.contains(tag)).collect();
+                prop_assert_eq!(&settled, &done);
+            }
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! The thread that speaks to a RabbitMQ server, and what is known of the server on its connection.
+
+use super::connect::connect;
+use super::deliver::{self, Acks, OWN, incoming};
+use super::queues::{self, ASK, waiting_room};
+use super::table::to_table;
+use super::{Reply, Shared};
+use crate::BrokerError;
+use crate::app::broker::{Outgoing, Revocation, Tag};
+use crate::app::control_message;
+use jiff::Timestamp;
+use lapin::message::DeliveryResult;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions,
+    BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc as line;
+
+/// The longest pause between two tries to connect.
+const PAUSE: Duration = Duration::from_secs(1);
+const PERSISTENT: u8 = 2;
+
+/// What others want done.
+pub(super) enum Order {
+    Publish(Vec<Outgoing>, Reply<()>),
+    /// A result, to the queue of who called.
+    Answer {
+        to: String,
+        id: String,
+        document: Vec<u8>,
+    },
+    Consume {
+        queues: Vec<String>,
+        prefetch: u16,
+        reply: Reply<()>,
+    },
+    Leave(Vec<String>, Reply<()>),
+    Acknowledge(Vec<Tag>),
+    Release(Vec<Tag>),
+    Reject(Tag),
+    Revoke(Revocation, Reply<()>),
+    Count(String, Reply<u64>),
+    Purge(String, Reply<u64>),
+}
+
+/// The thread that speaks to the server.
+pub(super) fn run(
+    shared: &Arc<Shared>,
+    mut orders: line::UnboundedReceiver<Order>,
+    tell: &mpsc::Sender<std::result::Result<(), String>>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(tell.send(Err(error.to_string()))),
+    };
+    runtime.block_on(async {
+        let mut epoch = 1;
+        let mut link = match Link::open(shared, epoch).await {
+            Ok(link) => link,
+            Err(error) => return drop(tell.send(Err(error.to_string()))),
+        };
+        // Nobody waits any more where the start was given up.
+        let _ = tell.send(Ok(()));
+        let mut pending = VecDeque::new();
+        loop {
+            match link.serve(shared, &mut orders, &mut pending).await {
+                Ok(()) => return drop(link.connection.close(200, "".into()).await),
+                Err(error) => {
+                    tracing::warn!(broker = %shared.url, %error, "lost the server");
+                    shared.state.lock().away = Some(error.to_string());
+                    // One that is not closed keeps what it was delivered, for nobody.
+                    let close = link.connection.close(200, "".into());
+                    let _ = tokio::time::timeout(PAUSE, close).await;
+                }
+            }
+            // Rule 3.
+            shared.state.lock().incoming.clear();
+            let mut pause = PAUSE / 20;
+            loop {
+                if orders.is_closed() && pending.is_empty() && orders.is_empty() {
+                    return;
+                }
+                epoch += 1;
+                match Link::open(shared, epoch).await {
+                    Ok(again) => {
+                        link = again;
+                        break;
+                    }
+                    Err(error) => tracing::debug!(%error, "the server is still away"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(PAUSE);
+            }
+            shared.state.lock().away = None;
+            tracing::info!(broker = %shared.url, "connected again");
+        }
+    });
+    runtime.shutdown_background();
+}
+
+/// A connection, and what is known of the server on it.
+struct Link {
+    connection: Connection,
+    channel: Channel,
+    epoch: i64,
+    declared: HashSet<String>,
+    /// Queues for what waits, and when they were asked for last (rule 4).
+    rooms: HashMap<String, Instant>,
+    consuming: HashSet<String>,
+    acks: Acks,
+}
+
+fn consumer_of(queue: &str) -> ShortString {
+    format!("par.{queue}").into()
+}
+
+impl Link {
+    async fn open(shared: &Arc<Shared>, epoch: i64) -> lapin::Result<Self> {
+        let (connection, channel) = connect(shared).await?;
+        Ok(Link {
+            connection,
+            channel,
+            epoch,
+            declared: HashSet::new(),
+            rooms: HashMap::new(),
+            consuming: HashSet::new(),
+            acks: Acks::default(),
+        })
+    }
+
+    /// Does what is in the line, until everybody has left (then it is Ok) or the connection breaks.
+    async fn serve(
+        &mut self,
+        shared: &Arc<Shared>,
+        orders: &mut line::UnboundedReceiver<Order>,
+        pending: &mut VecDeque<Order>,
+    ) -> lapin::Result<()> {
+        let consumed = shared.state.lock().consumed.clone();
+        for (queue, (_, prefetch)) in consumed {
+            self.consume(shared, &queue, prefetch).await?;
+        }
+        let mut tick = tokio::time::interval(PAUSE / 4);
+        loop {
+            if pending.is_empty() {
+                tokio::select! {
+                    order = orders.recv() => match order {
+                        Some(order) => pending.push_back(order),
+                        None => return Ok(()),
+                    },
+                    // A connection that broke says so when it is used, or looked at.
+                    _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
+                        return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+                    },
+                }
+            }
+            while let Ok(order) = orders.try_recv() {
+                pending.push_back(order);
+            }
+            // What is not done when the connection breaks stays in the line.
+            let mut done = vec![false; pending.len()];
+            let turn = self.turn(shared, pending, &mut done).await;
+            let mut done = done.into_iter();
+            pending.retain(|_| !done.next().unwrap_or(false));
+            turn?;
+        }
+    }
+
+    /// Does all that is in the line, in order; what is published is confirmed in the end (rule 2).
+    async fn turn(
+        &mut self,
+        shared: &Arc<Shared>,
+        pending: &VecDeque<Order>,
+        done: &mut [bool],
+    ) -> lapin::Result<()> {
+        let (mut sent, mut acknowledged) = (Vec::new(), Vec::new());
+        for (at, order) in pending.iter().enumerate() {
+            match order {
+                Order::Publish(tasks, _) => {
+                    let mut confirms = Vec::with_capacity(tasks.len());
+                    for task in tasks {
+                        confirms.push(self.publish(shared, task).await?);
+                    }
+                    sent.push((at, confirms));
+                }
+                Order::Answer { to, id, document } => {
+                    let confirm = self.answer(to, id, document).await?;
+                    sent.push((at, confirm.into_iter().collect()));
+                }
+                // All that are in the line are told at once.
+                Order::Acknowledge(tags) => {
+                    acknowledged.extend(self.own(tags));
+                    done[at] = true;
+                }
+                other => {
+                    self.obey(shared, other).await?;
+                    done[at] = true;
+                }
+            }
+        }
+        self.acknowledge(acknowledged).await?;
+        for (at, confirms) in sent {
+            let mut refused = false;
+            for (number, confirm) in confirms.into_iter().enumerate() {
+                let mut confirmed = confirm.await?;
+                if let (Confirmation::Ack(Some(_)), Order::Publish(tasks, _)) = (&confirmed, &pending[at]) {
+                    // Its queue was deleted: it is made again.
+                    self.declared.clear();
+                    self.rooms.clear();
+                    confirmed = self.publish(shared, &tasks[number]).await?.await?;
+                }
+                refused |= !matches!(confirmed, Confirmation::Ack(None));
+            }
+            done[at] = true;
+            if let Order::Publish(_, reply) = &pending[at] {
+                let full = BrokerError::Full {
+                    broker: shared.url.clone(),
+                    reason: "the server refused the task, as a policy for full queues makes it do".to_owned(),
+                };
+                // Who asked may have given up.
+                let _ = reply.send(if refused { Err(full) } else { Ok(()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a result to who called; nothing where it cannot be said where that is.
+    async fn answer(&self, to: &str, id: &str, document: &[u8]) -> lapin::Result<Option<PublisherConfirm>> {
+        let (Ok(to), Ok(id)) = (ShortString::try_new(to), ShortString::try_new(id)) else {
+            tracing::warn!("dropped a result whose id or queue is too long");
+            return Ok(None);
+        };
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_content_encoding("utf-8".into())
+            .with_correlation_id(id)
+            .with_delivery_mode(PERSISTENT);
+        // Who has left reads none.
+        let options = BasicPublishOptions::default();
+        let sent = self
+            .channel
+            .basic_publish("".into(), to, options, document, properties);
+        sent.await.map(Some)
+    }
+
+    async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
+        match order {
+            Order::Publish(..) | Order::Answer { .. } | Order::Acknowledge(_) => {}
+            Order::Consume {
+                queues,
+                prefetch,
+                reply,
+            } => {
+                for queue in queues {
+                    self.consume(shared, queue, *prefetch).await?;
+                    let mut state = shared.state.lock();
+                    state.consumed.entry(queue.clone()).or_insert((0, *prefetch)).0 += 1;
+                }
+                let _ = reply.send(Ok(()));
+            }
+            Order::Leave(queues, reply) => {
+                for queue in queues {
+                    self.leave(shared, queue).await?;
+                }
+                let _ = reply.send(Ok(()));
+            }
+            Order::Release(tags) => {
+                for tag in self.own(tags) {
+                    self.refuse(tag, true).await?;
+                }
+            }
+            Order::Reject(tag) => {
+                for tag in self.own(&[*tag]) {
+                    self.refuse(tag, false).await?;
+                }
+            }
+            Order::Revoke(revocation, reply) => {
+                let body = control_message::revoke(revocation).to_string();
+                self.declare_all().await?;
+                let properties = BasicProperties::default()
+                    .with_content_type("application/json".into())
+                    .with_content_encoding("utf-8".into())
+                    .with_headers(FieldTable::default());
+                let options = BasicPublishOptions::default();
+                let exchange = control_message::EXCHANGE.into();
+                self.channel
+                    .basic_publish(exchange, "".into(), options, body.as_bytes(), properties)
+                    .await?
+                    .await?;
+                let _ = reply.send(Ok(()));
+            }
+            Order::Count(queue, reply) => {
+                self.declare(shared, queue).await?;
+                // What is known by now may be old.
+                let channel = self.connection.create_channel().await?;
+                let passive = QueueDeclareOptions {
+                    passive: true,
+                    ..QueueDeclareOptions::default()
+                };
+                let found = channel
+                    .queue_declare(queue.as_str().into(), passive, FieldTable::default())
+                    .await?;
+                let _ = reply.send(Ok(found.message_count().into()));
+                channel.close(200, "".into()).await?;
+            }
+            Order::Purge(queue, reply) => {
+                self.declare(shared, queue).await?;
+                let dropped = self
+                    .channel
+                    .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
+                    .await?;
+                let _ = reply.send(Ok(dropped.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 3.
+    fn own(&self, tags: &[Tag]) -> Vec<u64> {
+        let ours = tags.iter().filter(|tag| tag.0 >> OWN == self.epoch);
+        ours.map(|tag| (tag.0 & ((1 << OWN) - 1)) as u64).collect()
+    }
+
+    /// Sends a task to its queue, or to one where it waits (rule 4).
+    async fn publish(&mut self, shared: &Shared, task: &Outgoing) -> lapin::Result<PublisherConfirm> {
+        self.declare(shared, &task.queue).await?;
+        let left = task
+            .at
+            .map_or(0, |at| at.as_millisecond() - Timestamp::now().as_millisecond());
+        let queue = match queues::room(&task.queue, left) {
+            None => task.queue.clone(),
+            Some((room, level)) => {
+                if self.rooms.get(&room).is_none_or(|asked| asked.elapsed() > ASK) {
+                    let durable = QueueDeclareOptions::durable();
+                    let arguments = waiting_room(&task.queue, level);
+                    self.channel
+                        .queue_declare(room.as_str().into(), durable, arguments)
+                        .await?;
+                    self.rooms.insert(room.clone(), Instant::now());
+                }
+                room
+            }
+        };
+        let message = &task.message;
+        let reply_to = message
+            .properties
+            .reply_to
+            .as_deref()
+            .unwrap_or(&shared.reply_queue);
+        let properties = BasicProperties::default()
+            .with_content_type(message.properties.content_type.as_str().into())
+            .with_content_encoding(message.properties.content_encoding.as_str().into())
+            .with_correlation_id(message.properties.correlation_id.as_str().into())
+            .with_reply_to(reply_to.into())
+            .with_priority(message.properties.priority)
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(to_table(&message.write_headers()));
+        let body = message.write_body();
+        // What no queue takes comes back.
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        self.channel
+            .basic_publish("".into(), queue.as_str().into(), mandatory, &body, properties)
+            .await
+    }
+
+    /// A queue that is there already may have options of its own: only one that is not is made.
+    async fn declare(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
+        if self.declared.contains(queue) {
+            return Ok(());
+        }
+        // A look at what is not there closes the channel.
+        let look = self.connection.create_channel().await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let found = look
+            .queue_declare(queue.into(), passive, FieldTable::default())
+            .await;
+        match found {
+            Ok(_) => look.close(200, "".into()).await?,
+            Err(_) => {
+                if let Some(dead) = &shared.kinds.dead_letters {
+                    let plain = shared.kinds.arguments(dead);
+                    let durable = QueueDeclareOptions::durable();
+                    self.channel
+                        .queue_declare(dead.as_str().into(), durable, plain)
+                        .await?;
+                }
+                let arguments = shared.kinds.arguments(queue);
+                self.channel
+                    .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
+                    .await?;
+            }
+        }
+        self.declared.insert(queue.to_owned());
+        Ok(())
+    }
+
+    async fn consume(&mut self, shared: &Arc<Shared>, queue: &str, prefetch: u16) -> lapin::Result<()> {
+        if self.consuming.is_empty() {
+            self.hear_all(shared).await?;
+        }
+        if !self.consuming.insert(queue.to_owned()) {
+            return Ok(());
+        }
+        // It is of the consumers that come after it, each.
+        self.channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        self.declare(shared, queue).await?;
+        let options = BasicConsumeOptions::default();
+        let consumer = self
+            .channel
+            .basic_consume(queue.into(), consumer_of(queue), options, FieldTable::default())
+            .await?;
+        let (here, queue, epoch) = (Arc::clone(shared), queue.to_owned(), self.epoch);
+        consumer.set_delegate(move |delivery: DeliveryResult| {
+            let mut state = here.state.lock();
+            match delivery {
+                Ok(Some(delivery)) => state.incoming.push_back(incoming(epoch, &queue, delivery)),
+                // Not by us.
+                Ok(None) | Err(_) if state.consumed.contains_key(&queue) => state.cancelled = epoch,
+                Ok(None) | Err(_) => {}
+            }
+            drop(state);
+            here.ring.ring();
+            std::future::ready(())
+        });
+        Ok(())
+    }
+
+    /// Consumes from a queue no more, if this was the last worker that did; what was delivered and not leased goes back.
+    async fn leave(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
+        let mut state = shared.state.lock();
+        match state.consumed.get_mut(queue) {
+            Some((users, _)) if *users > 1 => {
+                *users -= 1;
+                return Ok(());
+            }
+            _ => drop(state.consumed.remove(queue)),
+        }
+        drop(state);
+        if self.consuming.remove(queue) {
+            let options = BasicCancelOptions::default();
+            self.channel.basic_cancel(consumer_of(queue), options).await?;
+        }
+        let mut left = Vec::new();
+        shared.state.lock().incoming.retain(|incoming| {
+            let stays = incoming.queue != queue;
+            if !stays {
+                left.push(incoming.tag);
+            }
+            stays
+        });
+        for tag in self.own(&left) {
+            self.refuse(tag, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the server which deliveries are done, with as few words as it takes.
+    async fn acknowledge(&mut self, tags: Vec<u64>) -> lapin::Result<()> {
+        let (all, apart) = self.acks.settle(tags);
+        if let Some(all) = all {
+            let multiple = BasicAckOptions { multiple: true };
+            self.channel.basic_ack(all, multiple).await?;
+        }
+        for tag in apart {
+            self.channel.basic_ack(tag, BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, tag: u64, requeue: bool) -> lapin::Result<()> {
+        let options = BasicNackOptions {
+            requeue,
+            multiple: false,
+        };
+        self.channel.basic_nack(tag, options).await?;
+        // A later word covers it, when it is settled already.
+        self.acks.settle([tag]);
+        Ok(())
+    }
+
+    /// The exchange of messages to all workers.
+    async fn declare_all(&mut self) -> lapin::Result<()> {
+        if self.declared.contains(control_message::EXCHANGE) {
+            return Ok(());
+        }
+        // Celery's may have other options, and a mismatch closes the channel.
+        let look = self.connection.create_channel().await?;
+        let options = ExchangeDeclareOptions::default();
+        let declared = look
+            .exchange_declare(
+                control_message::EXCHANGE.into(),
+                ExchangeKind::Fanout,
+                options,
+                FieldTable::default(),
+            )
+            .await;
+        match declared {
+            Ok(()) => look.close(200, "".into()).await?,
+            Err(error) => tracing::debug!(%error, "the exchange for all workers is there with other options"),
+        }
+        self.declared.insert(control_message::EXCHANGE.to_owned());
+        Ok(())
+    }
+
+    /// Hears what is told to all workers, in a queue that is gone with the connection.
+    async fn hear_all(&mut self, shared: &Arc<Shared>) -> lapin::Result<()> {
+        self.declare_all().await?;
+        let channel = self.connection.create_channel().await?;
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue: ShortString = format!("{}.celery.pidbox", uuid::Uuid::new_v4()).into();
+        let bind = QueueBindOptions::default();
+        let exchange = control_message::EXCHANGE.into();
+        channel
+            .queue_declare(queue.clone(), options, FieldTable::default())
+            .await?;
+        channel
+            .queue_bind(queue.clone(), exchange, "".into(), bind, FieldTable::default())
+            .await?;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let consumer = channel
+            .basic_consume(queue, "".into(), options, FieldTable::default())
+            .await?;
+        let here = Arc::clone(shared);
+        consumer.set_delegate(move |delivery: DeliveryResult| {
+            if let Ok(Some(delivery)) = delivery {
+                deliver::told(&here, &delivery);
+            }
+            std::future::ready(())
+        });
+        Ok(())
+    }
+}

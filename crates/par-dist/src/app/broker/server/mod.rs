@@ -1,0 +1,255 @@
+//! Tasks on a RabbitMQ server, as Celery puts them there, and results in reply queues (`rpc://`).
+//!
+//! 1. One thread speaks to the server, for all others: what they want done lies in its line, in order. It connects again by itself.
+//! 2. Tasks are persistent and confirmed: who publishes waits until the server has them. Publishes that were not confirmed when the connection
+//!    broke are sent again on the next one, so a task may be there twice. A server that is killed may forget the queues that it made in the last
+//!    moments before, with what is in them.
+//! 3. A tag is good on the connection that brought it. What was leased on another has gone back to its queue, and comes again as redelivered.
+//! 4. A task that is to wait goes to a queue without consumers, from where the server moves it to its own after a while: there is one for each
+//!    power of two of milliseconds (`QUEUE.later.N`). It goes through smaller and smaller ones, and is in nobody's memory meanwhile.
+//! 5. A result is sent to the queue that its caller named, once; who did not call reads none.
+
+mod connect;
+mod deliver;
+mod link;
+mod queues;
+mod table;
+
+use super::ring::Ring;
+use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
+use crate::app::AppError;
+use crate::app::config::Config;
+use crate::{BrokerError, BrokerUrl};
+use connect::Addresses;
+use jiff::Timestamp;
+use link::Order;
+use parking_lot::Mutex;
+use queues::Kinds;
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::mpsc as line;
+
+type Result<T> = std::result::Result<T, BrokerError>;
+type Reply<T> = mpsc::Sender<Result<T>>;
+
+/// Results that are kept for callers who have not read them; the oldest go first.
+const KEPT: usize = 100_000;
+/// What is to wait less, in milliseconds, waits here no more: the way takes as long.
+const SHORTEST: i64 = 8;
+
+/// What comes from the server.
+#[derive(Default)]
+struct State {
+    incoming: VecDeque<Incoming>,
+    outcomes: HashMap<String, Value>,
+    /// The ids of the outcomes, the oldest first.
+    order: VecDeque<String>,
+    /// The queues that workers of this process consume, with how many do, and how much is delivered ahead.
+    consumed: HashMap<String, (usize, u16)>,
+    /// The connection whose consumer the server ended, as it does when a queue is deleted.
+    cancelled: i64,
+    revoked: Vec<Revocation>,
+    /// Why there is no connection, if there is none.
+    away: Option<String>,
+}
+
+struct Shared {
+    url: BrokerUrl,
+    addresses: Addresses,
+    kinds: Kinds,
+    reply_queue: String,
+    state: Mutex<State>,
+    ring: Ring,
+}
+
+pub(crate) struct Server {
+    orders: line::UnboundedSender<Order>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Connects.
+    pub(crate) fn open(config: &Config) -> std::result::Result<Self, AppError> {
+        let shared = Arc::new(Shared {
+            url: BrokerUrl::from(config.broker.as_str()),
+            addresses: Addresses::of(&config.broker)?,
+            kinds: Kinds::of(config)?,
+            reply_queue: uuid::Uuid::new_v4().to_string(),
+            state: Mutex::default(),
+            ring: Ring::new(None),
+        });
+        let (orders, take) = line::unbounded_channel();
+        let (tell, told) = mpsc::channel();
+        let here = Arc::clone(&shared);
+        let open = |reason: String| BrokerError::Open {
+            broker: shared.url.clone(),
+            reason,
+        };
+        std::thread::Builder::new()
+            .name("par-dist-amqp".to_owned())
+            .spawn(move || link::run(&here, take, &tell))
+            .map_err(|error| open(error.to_string()))?;
+        match told.recv() {
+            Ok(Ok(())) => Ok(Server { orders, shared }),
+            Ok(Err(reason)) => Err(open(reason).into()),
+            Err(_) => Err(open("the thread for the server ended".to_owned()).into()),
+        }
+    }
+
+    fn gone(&self) -> BrokerError {
+        BrokerError::Failed {
+            broker: self.shared.url.clone(),
+            reason: "the thread for the server ended".to_owned(),
+        }
+    }
+
+    fn order(&self, order: Order) -> Result<()> {
+        self.orders.send(order).map_err(|_| self.gone())
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T> {
+        let (reply, answer) = mpsc::channel();
+        self.order(order(reply))?;
+        answer.recv().map_err(|_| self.gone())?
+    }
+}
+
+impl Transport for Server {
+    fn publish(&self, tasks: &[Outgoing]) -> Result<()> {
+        self.ask(|reply| Order::Publish(tasks.to_vec(), reply))
+    }
+
+    fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>> {
+        let mut state = self.shared.state.lock();
+        let mut leased = Vec::new();
+        while leased.len() < most
+            && let Some(at) = state
+                .incoming
+                .iter()
+                .position(|incoming| queues.contains(&incoming.queue))
+        {
+            leased.extend(state.incoming.remove(at));
+        }
+        Ok(leased)
+    }
+
+    fn join(&self, queues: &[String], most: usize) -> Result<()> {
+        let (queues, prefetch) = (queues.to_vec(), u16::try_from(most).unwrap_or(u16::MAX));
+        self.ask(|reply| Order::Consume {
+            queues,
+            prefetch,
+            reply,
+        })
+    }
+
+    fn leave(&self, queues: &[String]) -> Result<()> {
+        self.ask(|reply| Order::Leave(queues.to_vec(), reply))
+    }
+
+    fn next_due(&self, _: &[String]) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
+
+    fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {
+        // Whether the server took them is not told.
+        self.order(Order::Acknowledge(tags.to_vec()))?;
+        Ok(tags.len())
+    }
+
+    fn release(&self, tags: &[Tag]) -> Result<()> {
+        self.order(Order::Release(tags.to_vec()))
+    }
+
+    fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()> {
+        if !by.is_empty() {
+            self.publish(by)?;
+        }
+        self.acknowledge(&[tag]).map(drop)
+    }
+
+    fn beat(&self) -> Result<()> {
+        // The server sees that the connection lives, and gives nothing back while it does.
+        match &self.shared.state.lock().away {
+            None => Ok(()),
+            Some(reason) => Err(BrokerError::Failed {
+                broker: self.shared.url.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    fn lease_time(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn reject(&self, tag: Tag) -> Result<()> {
+        self.order(Order::Reject(tag))
+    }
+
+    fn waiting(&self, queue: &str) -> Result<u64> {
+        self.ask(|reply| Order::Count(queue.to_owned(), reply))
+    }
+
+    fn purge(&self, queue: &str) -> Result<u64> {
+        self.ask(|reply| Order::Purge(queue.to_owned(), reply))
+    }
+
+    fn revoke(&self, revocation: &Revocation) -> Result<()> {
+        self.ask(|reply| Order::Revoke(revocation.clone(), reply))
+    }
+
+    fn revoked(&self) -> Result<Vec<Revocation>> {
+        Ok(std::mem::take(&mut self.shared.state.lock().revoked))
+    }
+
+    fn seen(&self) -> Seen {
+        self.shared.ring.seen()
+    }
+
+    fn wait(&self, since: Seen, timeout: Duration) {
+        self.shared.ring.wait(since, timeout);
+    }
+
+    fn wake(&self) {
+        self.shared.ring.ring();
+    }
+}
+
+impl Results for Server {
+    fn store(&self, id: &str, to: Option<&str>, document: &Value) -> Result<()> {
+        let Some(to) = to else {
+            return Ok(());
+        };
+        let (to, id, document) = (to.to_owned(), id.to_owned(), document.to_string().into_bytes());
+        self.order(Order::Answer { to, id, document })
+    }
+
+    fn reply_to(&self) -> Option<&str> {
+        Some(&self.shared.reply_queue)
+    }
+
+    fn outcome(&self, id: &str) -> Result<Option<Value>> {
+        Ok(self.shared.state.lock().outcomes.get(id).cloned())
+    }
+
+    fn forget(&self, id: &str) -> Result<()> {
+        self.shared.state.lock().outcomes.remove(id);
+        Ok(())
+    }
+
+    fn claim(&self, _: &str, _: &str) -> Result<bool> {
+        // Nobody sends such a call here; who did cannot be told, and it is run.
+        Ok(true)
+    }
+
+    fn seen(&self) -> Seen {
+        self.shared.ring.seen()
+    }
+
+    fn wait(&self, _: &str, since: Seen, timeout: Duration) {
+        self.shared.ring.wait(since, timeout);
+    }
+}

@@ -1,0 +1,120 @@
+//! Queues on a RabbitMQ server: of what kind they are made, and those in which tasks wait for their time (rule 4).
+
+use super::SHORTEST;
+use crate::app::AppError;
+use crate::app::config::Config;
+use lapin::types::{AMQPValue, FieldTable};
+use std::time::Duration;
+
+/// Queues for what waits are gone when nobody asked for them for that much longer than twice what it would wait there: the server looks
+/// at that alone, and not whether something is in them. So they are asked for again before.
+const IDLE: Duration = Duration::from_secs(60);
+pub(super) const ASK: Duration = Duration::from_secs(30);
+
+/// What is said of queues that are made.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kinds {
+    quorum: bool,
+    highest_priority: Option<u8>,
+    pub(super) dead_letters: Option<String>,
+}
+
+impl Kinds {
+    pub(super) fn of(config: &Config) -> Result<Self, AppError> {
+        if config.quorum_queues && config.highest_priority.is_some() {
+            return Err(AppError::Option {
+                option: "highest_priority",
+                reason: "quorum queues have no priorities; leave out one of both".to_owned(),
+            });
+        }
+        Ok(Kinds {
+            quorum: config.quorum_queues,
+            highest_priority: config.highest_priority,
+            dead_letters: config.dead_letters.clone(),
+        })
+    }
+
+    /// The arguments of a queue for tasks.
+    pub(super) fn arguments(&self, queue: &str) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        if self.quorum {
+            arguments.insert("x-queue-type".into(), text("quorum"));
+        }
+        if let Some(priority) = self.highest_priority {
+            arguments.insert("x-max-priority".into(), AMQPValue::LongLongInt(priority.into()));
+        }
+        if let Some(dead) = self.dead_letters.as_deref().filter(|dead| *dead != queue) {
+            arguments.insert("x-dead-letter-exchange".into(), text(""));
+            arguments.insert("x-dead-letter-routing-key".into(), text(dead));
+        }
+        arguments
+    }
+}
+
+/// The queue in which what is to wait so many milliseconds waits first, and how long; none if that is too short.
+pub(super) fn room(queue: &str, millis: i64) -> Option<(String, i64)> {
+    let level = (millis >= SHORTEST).then(|| 1i64 << millis.min(i64::from(i32::MAX)).ilog2())?;
+    Some((format!("{queue}.later.{level}"), level))
+}
+
+/// Rule 4: what lies there so long goes to its queue.
+pub(super) fn waiting_room(queue: &str, millis: i64) -> FieldTable {
+    let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(millis));
+    arguments.insert(
+        "x-expires".into(),
+        AMQPValue::LongLongInt((2 * millis + idle).min(i64::from(u32::MAX))),
+    );
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    // Only a quorum queue keeps what it moves until it has arrived. A classic one forgets it at once, and what was due while the server was
+    // away is lost if its own queue is opened later than this one.
+    for (name, value) in [
+        ("x-queue-type", "quorum"),
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-overflow", "reject-publish"),
+        ("x-dead-letter-exchange", ""),
+        ("x-dead-letter-routing-key", queue),
+    ] {
+        arguments.insert(name.into(), text(value));
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_goes_through_smaller_and_smaller_rooms() {
+        assert_eq!(room("q", SHORTEST - 1), None);
+        let (mut left, mut rooms) = (100_000, 0);
+        while let Some((name, level)) = room("q", left) {
+            assert_eq!(name, format!("q.later.{level}"));
+            assert!(level <= left);
+            left -= level;
+            rooms += 1;
+        }
+        assert!(left < SHORTEST && rooms < 17, "{left} {rooms}");
+        assert_eq!(room("q", i64::MAX).map(|(_, level)| level), Some(1 << 30));
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_refused() {
+        let both = Config {
+            quorum_queues: true,
+            highest_priority: Some(9),
+            ..Config::default()
+        };
+        assert!(Kinds::of(&both).is_err());
+        let dead = Config {
+            dead_letters: Some("dead".to_owned()),
+            ..Config::default()
+        };
+        let kinds = Kinds::of(&dead).expect("good");
+        assert_eq!(kinds.arguments("q").inner().len(), 2);
+        // It is not its own.
+        assert_eq!(kinds.arguments("dead").inner().len(), 0);
+    }
+}
