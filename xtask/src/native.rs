@@ -1,6 +1,6 @@
 //! Features that need what a plain machine lacks: what each needs, and what `cargo xtask test` runs of it.
 
-use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, RABBITMQ, REDIS, VENV};
+use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, OPENSSL, RABBITMQ, REDIS, VENV};
 
 /// A feature of a crate that builds and runs only where something native is installed.
 pub(crate) struct Native {
@@ -42,41 +42,35 @@ pub(crate) static AMQP: Native = Native {
     ],
 };
 
-pub(crate) static CELERY: Native = Native {
-    package: "par-dist",
-    feature: "amqp",
-    beside: " beside Celery",
-    needs: &[&RABBITMQ, &VENV],
-    benched: true,
-    tests: &["--test=app_celery"],
-};
-
-pub(crate) static REDIS_LISTS: Native = Native {
-    package: "par-dist",
-    feature: "redis",
-    beside: "",
-    needs: &[&REDIS],
-    benched: false,
-    tests: &["--lib", "--test=app_redis"],
-};
-
-pub(crate) static CELERY_ON_REDIS: Native = Native {
-    package: "par-dist",
-    feature: "redis",
-    beside: " beside Celery",
-    needs: &[&REDIS, &VENV],
-    benched: false,
-    tests: &["--test=app_celery"],
-};
-
-/// What needs nothing, and is in no default.
+/// All that par-dist has and its default has not, as far as it needs no server.
 pub(crate) static FULL: Native = Native {
     package: "par-dist",
     feature: "full",
     beside: "",
     needs: &[],
     benched: false,
-    tests: &["--lib", "--test=app", "--test=app_modes"],
+    tests: &["--lib", "--test=app", "--test=app_modes", "--test=app_scale"],
+};
+
+pub(crate) static APPS_ON_RABBITMQ: Native = Native {
+    beside: " on RabbitMQ",
+    needs: &[&RABBITMQ, &OPENSSL],
+    tests: &["--test=app_rabbit"],
+    ..FULL
+};
+
+pub(crate) static APPS_ON_REDIS: Native = Native {
+    beside: " on Redis",
+    needs: &[&REDIS],
+    tests: &["--test=app_redis"],
+    ..FULL
+};
+
+pub(crate) static CELERY: Native = Native {
+    beside: " beside Celery",
+    needs: &[&RABBITMQ, &REDIS, &VENV],
+    tests: &["--test=app_celery"],
+    ..FULL
 };
 
 pub(crate) static OPENCL_DEVICES: Native = Native {
@@ -90,12 +84,12 @@ pub(crate) static OPENCL_DEVICES: Native = Native {
 
 /// All of them, in the order in which they are tested.
 pub(crate) static NATIVE: [&Native; 7] = [
-    &FULL,
     &MPI_RANKS,
     &AMQP,
+    &FULL,
+    &APPS_ON_RABBITMQ,
+    &APPS_ON_REDIS,
     &CELERY,
-    &REDIS_LISTS,
-    &CELERY_ON_REDIS,
     &OPENCL_DEVICES,
 ];
 

@@ -34,7 +34,7 @@ pub(crate) fn ignore_sigpipe() {
 
 /// An interrupt from the keyboard reaches the whole group of processes; this one leaves it to its parent.
 pub(crate) fn ignore_interrupt() {
-    // SAFETY: ignoring a signal installs no handler, and nothing of a manager's process depends on this one.
+    // SAFETY: ignoring a signal installs no handler, and nothing of this process depends on this one.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
 }
 

@@ -86,6 +86,18 @@ pub(crate) static REDIS: Need = Need {
     },
 };
 
+pub(crate) static OPENSSL: Need = Need {
+    name: "OpenSSL's program",
+    why: "makes the certificates with which par-dist is tested over TLS",
+    required: false,
+    probe: || version(&["openssl", "version"]),
+    install: Install::Packages {
+        apt: &["openssl"],
+        dnf: &["openssl"],
+        brew: &["openssl"],
+    },
+};
+
 pub(crate) static VENV: Need = Need {
     name: "Python with venv",
     why: "tests par-dist beside Celery, which it gets from pip",
@@ -144,6 +156,7 @@ pub(crate) static NEEDS: &[&Need] = &[
     &OPENCL,
     &RABBITMQ,
     &REDIS,
+    &OPENSSL,
     &VENV,
     &Need {
         name: "mdBook",

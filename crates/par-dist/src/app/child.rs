@@ -107,6 +107,7 @@ impl Running {
         let spec = serde_json::to_string(spec).map_err(|error| error.to_string())?;
         let process = Process::of_fn((spec, far), serve)
             .daemon(true)
+            .ignore_interrupts()
             .name("par-dist-child")
             .start()
             .map_err(|error| error.to_string())?;

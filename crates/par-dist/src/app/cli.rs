@@ -1,7 +1,8 @@
-//! [`cli`]: the commands of a program around an [`App`]: `worker`, `call`, `result`, `purge` and `status`.
+//! [`cli`]: the commands of a program around an [`App`]: `worker`, `call`, `result`, `revoke`, `purge` and `status`.
 
 use super::builder::App;
-use super::{AppError, ResultError};
+use super::health::Health;
+use super::{AppError, ResultError, Worker};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -27,9 +28,27 @@ enum Command {
         /// The queues whose tasks it runs, separated by commas [default: that of the app]
         #[arg(short = 'Q', long, value_delimiter = ',')]
         queues: Vec<String>,
-        /// How many tasks are leased ahead for each that runs
-        #[arg(long, default_value_t = 4)]
-        prefetch: usize,
+        /// What runs them: threads, processes or, with the feature `async`, async [default: threads]
+        #[arg(short = 'P', long)]
+        pool: Option<String>,
+        /// How many tasks are leased ahead for each that runs [default: 4]
+        #[arg(long)]
+        prefetch: Option<usize>,
+        /// A child process is replaced after so many tasks
+        #[arg(long)]
+        max_tasks_per_child: Option<u64>,
+        /// A child process is replaced when it has more than so many KiB in memory
+        #[arg(long)]
+        max_memory_per_child: Option<u64>,
+        /// Tells at http://ADDRESS/health how it is, such as 127.0.0.1:8080
+        #[arg(long)]
+        health: Option<std::net::SocketAddr>,
+        /// Logs as lines of JSON
+        #[arg(long)]
+        json: bool,
+        /// The least that is logged: error, warn, info, debug or trace
+        #[arg(short, long, default_value = "info")]
+        loglevel: tracing::Level,
         /// The longest time in seconds to wait for what runs, once it is to end
         #[arg(long, default_value_t = 3600.0)]
         drain: f64,
@@ -59,6 +78,12 @@ enum Command {
         /// Seconds to wait for it
         #[arg(long, default_value_t = 0.0)]
         wait: f64,
+    },
+    /// A task is not to run; with --terminate it is ended, if it runs already.
+    Revoke {
+        id: String,
+        #[arg(long)]
+        terminate: bool,
     },
     /// Drops all tasks of a queue that no worker has.
     Purge {
@@ -149,10 +174,40 @@ fn run(app: &App, command: Command) -> Result<ExitCode, CliError> {
         Command::Worker {
             concurrency,
             queues,
+            pool,
             prefetch,
+            max_tasks_per_child,
+            max_memory_per_child,
+            health,
+            json,
+            loglevel,
             drain,
         } => {
-            return worker(app, concurrency, &queues, prefetch, seconds(drain));
+            log(json, loglevel);
+            let mut worker = app.worker();
+            if let Some(pool) = pool {
+                let mode = serde_json::from_value(Value::from(pool)).map_err(|error| AppError::Option {
+                    option: "pool",
+                    reason: error.to_string(),
+                })?;
+                worker = worker.mode(mode);
+            }
+            if let Some(concurrency) = concurrency {
+                worker = worker.concurrency(concurrency);
+            }
+            if let Some(prefetch) = prefetch {
+                worker = worker.prefetch(prefetch);
+            }
+            if !queues.is_empty() {
+                worker = worker.queues(queues.iter().map(String::as_str));
+            }
+            if let Some(tasks) = max_tasks_per_child {
+                worker = worker.tasks_per_child(tasks);
+            }
+            if let Some(kib) = max_memory_per_child {
+                worker = worker.memory_per_child(kib.saturating_mul(1024));
+            }
+            return serve(app, worker, health, seconds(drain));
         }
         Command::Call {
             task,
@@ -178,6 +233,15 @@ fn run(app: &App, command: Command) -> Result<ExitCode, CliError> {
             }
         }
         Command::Result { id, wait } => println!("{}", app.result::<Value>(&id).get(seconds(wait))?),
+        Command::Revoke { id, terminate } => {
+            let task = app.result::<Value>(&id);
+            let told = if terminate {
+                task.terminate()
+            } else {
+                task.revoke()
+            };
+            told.map_err(AppError::from)?;
+        }
         Command::Purge { queue } => {
             let queue = queue.unwrap_or_else(own);
             println!("{} tasks dropped from {queue}", app.purge(&queue)?);
@@ -192,44 +256,53 @@ fn run(app: &App, command: Command) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn worker(
+/// Where the program has its own, that one stays.
+fn log(json: bool, level: tracing::Level) {
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level);
+    let _ = if json {
+        lines.json().flatten_event(true).try_init()
+    } else {
+        lines.try_init()
+    };
+}
+
+/// Runs a worker until it gets a signal.
+fn serve(
     app: &App,
-    concurrency: Option<usize>,
-    queues: &[String],
-    prefetch: usize,
+    worker: Worker,
+    health: Option<std::net::SocketAddr>,
     drain: Duration,
 ) -> Result<ExitCode, CliError> {
-    // Where the program has its own, that one stays.
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
     let signals = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM] {
-        let count = Arc::clone(&signals);
-        let mut hear = signal_hook::iterator::Signals::new([signal])?;
-        std::thread::Builder::new()
-            .name("par-dist-signals".to_owned())
-            .spawn(move || {
-                for _ in hear.forever() {
-                    // What still runs is lost, or run again, as its way to acknowledge says.
-                    if count.fetch_add(1, Ordering::SeqCst) > 0 {
-                        std::process::exit(130);
-                    }
+    let mut hear = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let count = Arc::clone(&signals);
+    std::thread::Builder::new()
+        .name("par-dist-signals".to_owned())
+        .spawn(move || {
+            for _ in hear.forever() {
+                // What still runs is lost, or run again, as its way to acknowledge says.
+                if count.fetch_add(1, Ordering::SeqCst) > 0 {
+                    std::process::exit(130);
                 }
-            })?;
-    }
-    let mut worker = app.worker().prefetch(prefetch);
-    if let Some(concurrency) = concurrency {
-        worker = worker.concurrency(concurrency);
-    }
-    if !queues.is_empty() {
-        worker = worker.queues(queues.iter().map(String::as_str));
-    }
+            }
+        })?;
     let banner = worker.banner();
     let worker = worker.start()?;
-    eprintln!("{banner}\n{} ready.", app.name());
+    let health = health
+        .map(|address| Health::start(&worker, address))
+        .transpose()?;
+    eprintln!("{banner}");
+    if let Some(health) = &health {
+        eprintln!("health:      http://{}/health", health.address());
+    }
+    eprintln!("{} ready.", app.name());
     while signals.load(Ordering::SeqCst) == 0 {
         std::thread::sleep(Duration::from_millis(50));
     }
     eprintln!("{}: ends what runs; once more to end at once", app.name());
+    drop(health);
     if worker.stop_within(drain) {
         return Ok(ExitCode::SUCCESS);
     }

@@ -69,6 +69,8 @@ mod control;
 mod control_message;
 mod crew;
 mod hands;
+#[cfg(feature = "cli")]
+mod health;
 mod hooks;
 mod message;
 mod options;
@@ -85,6 +87,8 @@ pub use cli::cli;
 pub use context::{Leave, TaskContext, current_task};
 pub use control::Cancelled;
 pub use hands::Mode;
+#[cfg(feature = "cli")]
+pub use health::Health;
 pub use hooks::Hooks;
 pub use message::{Format, MessageError, Signature};
 pub use options::{Retry, TaskOptions};

@@ -32,11 +32,65 @@ pub(crate) struct Rabbit {
     server: Child,
     guard: Child,
     groups: Option<ChildStdin>,
+    tls: Option<u16>,
+}
+
+/// An authority and a certificate for localhost; the lines of the configuration that use them.
+fn certificates(folder: &Path, port: u16) -> Result<String> {
+    let openssl = |arguments: &str| {
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(folder)
+            .output()?;
+        if !output.status.success() {
+            return Err(Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        Ok(())
+    };
+    fs::write(
+        folder.join("names"),
+        "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n",
+    )?;
+    let key = "-newkey rsa:2048 -nodes -days 2";
+    openssl(&format!(
+        "req -x509 {key} -subj /CN=authority -keyout authority.key -out authority.pem"
+    ))?;
+    openssl(
+        &format!("req {key} -subj /CN=localhost -keyout server.key -out server.csr").replace(" -days 2", ""),
+    )?;
+    openssl(
+        "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names -out server.pem",
+    )?;
+    let path = |name: &str| folder.join(name).display().to_string();
+    Ok(format!(
+        "listeners.ssl.local = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+        path("authority.pem"),
+        path("server.pem"),
+        path("server.key")
+    ))
 }
 
 impl Rabbit {
     /// Starts a server and waits until it takes connections.
     pub(crate) fn start() -> Result<Self> {
+        Rabbit::start_as(false)
+    }
+
+    /// With a second port for TLS, and a certificate that its own authority has signed.
+    pub(crate) fn start_with_tls() -> Result<Self> {
+        Rabbit::start_as(true)
+    }
+
+    /// The address over TLS, and the certificate of the authority; none without.
+    pub(crate) fn tls(&self) -> Option<(String, PathBuf)> {
+        let port = self.tls?;
+        Some((
+            format!("amqps://localhost:{port}/%2f"),
+            self.folder.join("authority.pem"),
+        ))
+    }
+
+    fn start_as(with_tls: bool) -> Result<Self> {
         if !Path::new(SERVER).exists() {
             return Err(Error::other(format!(
                 "there is no RabbitMQ here ({SERVER}): apt-get install -y --no-install-recommends rabbitmq-server"
@@ -54,9 +108,13 @@ impl Rabbit {
             .process_group(0)
             .spawn()?;
         let groups = guard.stdin.take();
-        let config = format!(
+        let tls = if with_tls { Some(free()?) } else { None };
+        let mut config = format!(
             "listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\nlog.file.level = warning\n"
         );
+        if let Some(tls) = tls {
+            config += &certificates(&folder, tls)?;
+        }
         fs::write(folder.join("rabbitmq.conf"), config)?;
         fs::write(folder.join("enabled_plugins"), "[].\n")?;
         let mut epmd = Command::new("epmd")
@@ -84,6 +142,7 @@ impl Rabbit {
             server,
             guard,
             groups,
+            tls,
         };
         rabbit.tell_guard()?;
         rabbit.wait_ready()?;

@@ -22,6 +22,7 @@ pub(super) struct Birth {
     /// The numbers that default names are made of: the child's place among its parent's children, after those of the parent.
     pub(super) identity: Vec<u32>,
     pub(super) daemon: bool,
+    pub(super) ignores_interrupts: bool,
     pub(super) parent_name: String,
     pub(super) parent_pid: u32,
     pub(super) work: Initializer,

@@ -50,6 +50,7 @@ pub struct ProcessBuilder {
     pub(super) kind: &'static str,
     pub(super) name: Option<String>,
     pub(super) daemon: Option<bool>,
+    pub(super) ignores_interrupts: bool,
     pub(super) environment: Vec<(OsString, Option<OsString>)>,
     pub(super) folder: Option<PathBuf>,
     pub(super) stdout: Option<Stdio>,
@@ -81,6 +82,7 @@ impl ProcessBuilder {
             kind,
             name: None,
             daemon: None,
+            ignores_interrupts: false,
             environment: Vec::new(),
             folder: None,
             stdout: None,
@@ -98,6 +100,12 @@ impl ProcessBuilder {
     /// for when the parent exits. When a parent is killed, all its children end. Default: as the process that starts it.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = Some(daemon);
+        self
+    }
+
+    /// Leaves interrupts from the keyboard (SIGINT), which reach the whole group of processes, to its parent.
+    pub fn ignore_interrupts(mut self) -> Self {
+        self.ignores_interrupts = true;
         self
     }
 

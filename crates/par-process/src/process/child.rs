@@ -1,6 +1,7 @@
 //! A process, seen from inside: the role that the copy of the program runs, and what it knows of itself and its parent.
 
 use super::birth::{BIRTH, Birth, CRY, Cry, LONGEST_BIRTH};
+use crate::before_main::ignore_interrupt;
 use crate::channel::transit;
 use crate::files::receive_some;
 use crate::protocol::Image;
@@ -155,6 +156,9 @@ fn adopt(payload: &[u8]) -> Result<(Initializer, usize), String> {
             birth.image
         ));
     }
+    if birth.ignores_interrupts {
+        ignore_interrupt();
+    }
     let me = CurrentProcess {
         name: birth.name,
         identity: birth.identity,
@@ -192,6 +196,7 @@ mod tests {
             name: "test".to_owned(),
             identity: vec![1],
             daemon: false,
+            ignores_interrupts: false,
             parent_name: "MainProcess".to_owned(),
             parent_pid: std::process::id(),
             work: Initializer::of_fn(function, input).expect("encodes"),

@@ -51,6 +51,7 @@ pub(super) fn start(builder: ProcessBuilder) -> Result<Process, StartError> {
         name: name.clone(),
         identity,
         daemon: builder.daemon.unwrap_or(me.is_daemon()),
+        ignores_interrupts: builder.ignores_interrupts,
         parent_name: me.name().to_owned(),
         parent_pid: me.pid(),
         work,

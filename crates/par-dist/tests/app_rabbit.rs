@@ -1,0 +1,235 @@
+//! The task queue on a real RabbitMQ server: kinds of queues, several addresses, TLS, several workers; and what happens while the server stands
+//! still, has no room on its disk, or a worker is killed.
+
+#[path = "support/rabbit.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod rabbit;
+#[path = "support/storm.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod storm;
+
+use par_dist::app::{App, AppBuilder, ResultError, TaskOptions, current_task};
+use par_dist::task;
+use rabbit::Rabbit;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use storm::{PATIENCE, Place, check, late, storm};
+
+type Any = Box<dyn std::error::Error + Send + Sync>;
+
+#[task(name = "rabbit.add")]
+fn add(a: i64, b: i64) -> i64 {
+    a + b
+}
+
+#[task(name = "rabbit.reject")]
+fn reject() -> Result<(), Any> {
+    Err(current_task().ok_or("no worker runs it")?.reject(false).into())
+}
+
+static ORDER: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+#[task(name = "rabbit.ordered")]
+fn ordered(number: u64) {
+    ORDER.lock().expect("no panics").push(number);
+}
+
+fn tasks(app: AppBuilder) -> AppBuilder {
+    let late = TaskOptions {
+        acks_late: true,
+        ..TaskOptions::default()
+    };
+    app.task::<add>().task_with::<reject>(late).task::<ordered>()
+}
+
+fn app(rabbit: &Rabbit) -> AppBuilder {
+    tasks(App::builder("test").broker(&rabbit.url()))
+}
+
+fn settle(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn adds(app: &App) {
+    let sum = app.delay::<add>((2, 3)).expect("sent");
+    assert_eq!(sum.get(PATIENCE).expect("a value"), 5);
+}
+
+#[test]
+fn queues_are_made_as_the_app_says() {
+    let rabbit = Rabbit::start().expect("a server");
+    let quorum = app(&rabbit)
+        .queue("quorum")
+        .quorum_queues()
+        .dead_letters("dead")
+        .build()
+        .expect("an app");
+    let worker = quorum.worker().start().expect("starts");
+    adds(&quorum);
+    let later = quorum.call::<add>((20, 22)).countdown(Duration::from_millis(100));
+    assert_eq!(later.send().expect("sent").get(PATIENCE).expect("a value"), 42);
+    // What is rejected goes to the dead letters, and nowhere else.
+    quorum.delay::<reject>(()).expect("sent");
+    let count = |queue: &str| quorum.waiting(queue).expect("counted");
+    settle("it is there", || count("dead") == 1);
+    worker.stop();
+    assert_eq!(count("quorum"), 0);
+    let types = rabbit
+        .control(&["list_queues", "--no-table-headers", "name", "type"])
+        .expect("listed");
+    assert!(types.contains("quorum\tquorum"), "{types}");
+
+    let first = app(&rabbit)
+        .queue("first")
+        .highest_priority(9)
+        .build()
+        .expect("an app");
+    for (number, priority) in [(2, 0), (1, 5), (0, 9)] {
+        let call = first.call::<ordered>(number).priority(priority);
+        call.send().expect("sent");
+    }
+    settle("all are there", || first.waiting("first").expect("counted") == 3);
+    let worker = first.worker().concurrency(1).start().expect("starts");
+    settle("all have run", || ORDER.lock().expect("no panics").len() == 3);
+    assert_eq!(*ORDER.lock().expect("no panics"), [0, 1, 2]);
+    worker.stop();
+    let both = app(&rabbit).quorum_queues().highest_priority(9).build();
+    assert!(both.is_err_and(|error| error.to_string().contains("highest_priority")));
+    let keyed = quorum.call::<add>((1, 1)).idempotency_key("k").send();
+    assert!(keyed.is_err_and(|error| error.to_string().contains("results that are kept")));
+}
+
+#[test]
+fn workers_of_one_app_come_and_go() {
+    let rabbit = Rabbit::start().expect("a server");
+    let app = app(&rabbit).build().expect("an app");
+    let one = app.worker().queues(["one"]).start().expect("starts");
+    let two = app.worker().queues(["two"]).start().expect("starts");
+    for queue in ["one", "two"] {
+        let call = app.call::<add>((1, 1)).queue(queue).send().expect("sent");
+        assert_eq!(call.get(PATIENCE).expect("a value"), 2);
+    }
+    two.stop();
+    // Nobody in this process keeps what is sent now.
+    app.call::<add>((1, 1)).queue("two").send().expect("sent");
+    settle("it waits", || app.waiting("two").expect("counted") == 1);
+    let call = app.call::<add>((1, 1)).queue("one").send().expect("sent");
+    assert_eq!(call.get(PATIENCE).expect("a value"), 2);
+    let two = app.worker().queues(["two"]).start().expect("starts");
+    settle("it has run", || two.ended() == 1);
+    // The first address is of nobody.
+    let second = format!("amqp://127.0.0.1:1/%2f;{}", rabbit.url());
+    let other = tasks(App::builder("test").broker(&second).queue("one"))
+        .build()
+        .expect("the second answers");
+    adds(&other);
+    one.stop();
+}
+
+#[test]
+fn results_may_be_kept_in_a_file() {
+    let rabbit = Rabbit::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("results.db");
+    let app = app(&rabbit)
+        .results(path.to_str().expect("utf-8"))
+        .build()
+        .expect("an app");
+    let _worker = app.worker().start().expect("starts");
+    let one = |n| {
+        let call = app.call::<add>((n, 1)).idempotency_key("one");
+        call.send().expect("sent").get(PATIENCE).expect("a value")
+    };
+    assert_eq!((one(1), one(2)), (2, 2));
+    // Who did not call reads it as well.
+    let id = app.delay::<add>((2, 2)).expect("sent").id().to_owned();
+    assert_eq!(app.result::<i64>(&id).get(PATIENCE).expect("a value"), 4);
+}
+
+#[test]
+fn a_server_that_stands_still_or_is_full_is_waited_for() {
+    let rabbit = Rabbit::start().expect("a server");
+    let app = app(&rabbit).build().expect("an app");
+    let worker = app.worker().start().expect("starts");
+    adds(&app);
+    let sends = || {
+        let app = app.clone();
+        std::thread::spawn(move || {
+            let sent = app.delay::<add>((1, 1)).expect("sent once it can");
+            sent.get(PATIENCE).expect("a value")
+        })
+    };
+    rabbit.freeze().expect("it stands still");
+    let waits = sends();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!waits.is_finished());
+    rabbit.thaw().expect("it goes on");
+    assert_eq!(waits.join().expect("no panic"), 2);
+    // The alarm of a full disk blocks who publishes.
+    rabbit
+        .control(&["set_disk_free_limit", "1000000GB"])
+        .expect("set");
+    let waits = sends();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!waits.is_finished());
+    rabbit.control(&["set_disk_free_limit", "1MB"]).expect("set");
+    assert_eq!(waits.join().expect("no panic"), 2);
+    assert_eq!(worker.trouble(), None);
+    worker.stop();
+}
+
+#[test]
+fn workers_that_are_killed_lose_nothing() {
+    const COUNT: u64 = 150;
+    let rabbit = Rabbit::start().expect("a server");
+    let place = Place::on(Some(&rabbit.url()));
+    let (app, log) = (place.app(), Place::text(&place.log));
+    let sent = app
+        .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
+        .expect("sent");
+    let drained = || {
+        settle("the queue is drained", || {
+            let left = rabbit.control(&["list_queues", "--no-table-headers", "name", "messages"]);
+            let left = left.expect("listed");
+            left.lines().any(|line| line == "celery\t0")
+        });
+    };
+    let kills = storm(&place, COUNT, drained);
+    assert!(kills >= 5, "{kills}");
+    for (number, result) in (0..).zip(&sent) {
+        assert_eq!(result.get(PATIENCE).expect("a value"), number);
+    }
+    assert_eq!(check(COUNT, &place.runs(), true), Ok(()));
+}
+
+#[test]
+fn a_task_of_nobody_is_refused_with_its_reason() {
+    let rabbit = Rabbit::start().expect("a server");
+    let app = app(&rabbit).build().expect("an app");
+    let _worker = app.worker().start().expect("starts");
+    let unknown = app.send_task("rabbit.nothing", [], []).expect("sent");
+    let failed = unknown.get(PATIENCE);
+    assert!(
+        matches!(&failed, Err(ResultError::Failed { kind, .. }) if kind == "NotRegistered"),
+        "{failed:?}"
+    );
+}
+
+#[cfg(feature = "amqp-tls")]
+#[test]
+fn a_server_is_known_by_its_certificate() {
+    let rabbit = Rabbit::start_with_tls().expect("a server");
+    let (url, authority) = rabbit.tls().expect("it has one");
+    let known = format!("{url}?cacertfile={}", authority.display());
+    let app = tasks(App::builder("test").broker(&known))
+        .build()
+        .expect("it connects");
+    let _worker = app.worker().start().expect("starts");
+    adds(&app);
+    let unknown = tasks(App::builder("test").broker(&url)).build();
+    assert!(unknown.is_err(), "nobody vouches for it");
+}
