@@ -69,13 +69,17 @@ impl Celery {
 
     /// A worker of Celery's for a queue, ready.
     pub(crate) fn worker(&self, queue: &str) -> Result<CeleryWorker> {
+        self.worker_with(queue, &["-P", "solo"])
+    }
+
+    /// With arguments of its own.
+    pub(crate) fn worker_with(&self, queue: &str, arguments: &[&str]) -> Result<CeleryWorker> {
         let log = self.folder.path().join("worker.log");
         let output = std::fs::File::create(&log)?;
         let mut child = self
             .command()
-            .args([
-                "-m", "celery", "-A", "demo", "worker", "-P", "solo", "-Q", queue, "-l", "INFO",
-            ])
+            .args(["-m", "celery", "-A", "demo", "worker", "-Q", queue, "-l", "INFO"])
+            .args(arguments)
             .args(["--without-gossip", "--without-mingle"])
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -17,14 +17,18 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc as line;
 
 /// The longest pause between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);
 const PERSISTENT: u8 = 2;
+/// How many orders may be sent and not confirmed.
+const IN_FLIGHT: usize = 4096;
 
 /// What others want done.
 pub(super) enum Order {
@@ -117,6 +121,60 @@ struct Link {
     acks: Acks,
 }
 
+/// An order whose messages are sent, and those that are yet to be confirmed; with its place, where it may be sent once more.
+struct Sent {
+    order: Order,
+    confirms: VecDeque<(Option<usize>, PublisherConfirm)>,
+    /// What no queue took.
+    unrouted: Vec<usize>,
+    refused: bool,
+}
+
+/// Waits until the server confirms something, and takes all that it has confirmed.
+async fn confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapin::Result<()> {
+    std::future::poll_fn(|cx| {
+        let mut any = false;
+        while let Some(first) = sent.front_mut() {
+            while let Some((number, confirm)) = first.confirms.front_mut() {
+                match Pin::new(confirm).poll(cx) {
+                    Poll::Pending if any => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(Confirmation::Ack(None))) => {}
+                    Poll::Ready(Ok(Confirmation::Ack(Some(_)))) if number.is_some() => {
+                        first.unrouted.extend(*number);
+                    }
+                    Poll::Ready(Ok(_)) => first.refused = true,
+                }
+                first.confirms.pop_front();
+                any = true;
+            }
+            if !first.unrouted.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(done) = sent.pop_front() {
+                done.tell(shared);
+            }
+            any = true;
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+impl Sent {
+    fn tell(self, shared: &Shared) {
+        if let Order::Publish(_, reply) = self.order {
+            let full = BrokerError::Full {
+                broker: shared.url.clone(),
+                reason: "the server refused the task, as a policy for full queues makes it do".to_owned(),
+            };
+            // Who asked may have given up.
+            let _ = reply.send(if self.refused { Err(full) } else { Ok(()) });
+        }
+    }
+}
+
 fn consumer_of(queue: &str) -> ShortString {
     format!("par.{queue}").into()
 }
@@ -146,88 +204,92 @@ impl Link {
         for (queue, (_, prefetch)) in consumed {
             self.consume(shared, &queue, prefetch).await?;
         }
+        let mut sent = VecDeque::new();
+        let talked = self.talk(shared, orders, pending, &mut sent).await;
+        // What is not confirmed when the connection breaks is sent again, before the rest (rule 2).
+        for Sent { order, .. } in sent.into_iter().rev() {
+            pending.push_front(order);
+        }
+        talked
+    }
+
+    async fn talk(
+        &mut self,
+        shared: &Arc<Shared>,
+        orders: &mut line::UnboundedReceiver<Order>,
+        pending: &mut VecDeque<Order>,
+        sent: &mut VecDeque<Sent>,
+    ) -> lapin::Result<()> {
         let mut tick = tokio::time::interval(PAUSE / 4);
         loop {
-            if pending.is_empty() {
-                tokio::select! {
-                    order = orders.recv() => match order {
-                        Some(order) => pending.push_back(order),
-                        None => return Ok(()),
-                    },
-                    // A connection that broke says so when it is used, or looked at.
-                    _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
-                        return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
-                    },
-                }
+            self.work_off(shared, pending, sent).await?;
+            tokio::select! {
+                order = orders.recv(), if sent.len() < IN_FLIGHT => match order {
+                    Some(order) => pending.push_back(order),
+                    None if sent.is_empty() => return Ok(()),
+                    None => confirmed(shared, sent).await?,
+                },
+                confirmed = confirmed(shared, sent), if !sent.is_empty() => confirmed?,
+                // A connection that broke says so when it is used, or looked at.
+                _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
+                    return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+                },
             }
-            while let Ok(order) = orders.try_recv() {
+            while sent.len() + pending.len() < IN_FLIGHT
+                && let Ok(order) = orders.try_recv()
+            {
                 pending.push_back(order);
             }
-            // What is not done when the connection breaks stays in the line.
-            let mut done = vec![false; pending.len()];
-            let turn = self.turn(shared, pending, &mut done).await;
-            let mut done = done.into_iter();
-            pending.retain(|_| !done.next().unwrap_or(false));
-            turn?;
         }
     }
 
-    /// Does all that is in the line, in order; what is published is confirmed in the end (rule 2).
-    async fn turn(
+    /// Does all that is in the line, in order. What is not done stays in it; what is published, and not confirmed yet, is in `sent`.
+    async fn work_off(
         &mut self,
         shared: &Arc<Shared>,
-        pending: &VecDeque<Order>,
-        done: &mut [bool],
+        pending: &mut VecDeque<Order>,
+        sent: &mut VecDeque<Sent>,
     ) -> lapin::Result<()> {
-        let (mut sent, mut acknowledged) = (Vec::new(), Vec::new());
-        for (at, order) in pending.iter().enumerate() {
+        for at in 0..sent.len() {
+            for number in std::mem::take(&mut sent[at].unrouted) {
+                // Its queue was deleted: it is made again.
+                self.declared.clear();
+                self.rooms.clear();
+                if let Order::Publish(tasks, _) = &sent[at].order {
+                    let confirm = self.publish(shared, &tasks[number]).await?;
+                    sent[at].confirms.push_back((None, confirm));
+                }
+            }
+        }
+        let mut acknowledged = Vec::new();
+        while let Some(order) = pending.front() {
+            let mut confirms = VecDeque::new();
             match order {
                 Order::Publish(tasks, _) => {
-                    let mut confirms = Vec::with_capacity(tasks.len());
-                    for task in tasks {
-                        confirms.push(self.publish(shared, task).await?);
+                    for (number, task) in tasks.iter().enumerate() {
+                        confirms.push_back((Some(number), self.publish(shared, task).await?));
                     }
-                    sent.push((at, confirms));
                 }
                 Order::Answer { to, id, document } => {
                     let confirm = self.answer(to, id, document).await?;
-                    sent.push((at, confirm.into_iter().collect()));
+                    confirms.extend(confirm.map(|confirm| (None, confirm)));
                 }
                 // All that are in the line are told at once.
-                Order::Acknowledge(tags) => {
-                    acknowledged.extend(self.own(tags));
-                    done[at] = true;
-                }
-                other => {
-                    self.obey(shared, other).await?;
-                    done[at] = true;
-                }
+                Order::Acknowledge(tags) => acknowledged.extend(self.own(tags)),
+                other => self.obey(shared, other).await?,
+            }
+            if let Some(order) = pending.pop_front()
+                && matches!(order, Order::Publish(..) | Order::Answer { .. })
+            {
+                sent.push_back(Sent {
+                    order,
+                    confirms,
+                    unrouted: Vec::new(),
+                    refused: false,
+                });
             }
         }
-        self.acknowledge(acknowledged).await?;
-        for (at, confirms) in sent {
-            let mut refused = false;
-            for (number, confirm) in confirms.into_iter().enumerate() {
-                let mut confirmed = confirm.await?;
-                if let (Confirmation::Ack(Some(_)), Order::Publish(tasks, _)) = (&confirmed, &pending[at]) {
-                    // Its queue was deleted: it is made again.
-                    self.declared.clear();
-                    self.rooms.clear();
-                    confirmed = self.publish(shared, &tasks[number]).await?.await?;
-                }
-                refused |= !matches!(confirmed, Confirmation::Ack(None));
-            }
-            done[at] = true;
-            if let Order::Publish(_, reply) = &pending[at] {
-                let full = BrokerError::Full {
-                    broker: shared.url.clone(),
-                    reason: "the server refused the task, as a policy for full queues makes it do".to_owned(),
-                };
-                // Who asked may have given up.
-                let _ = reply.send(if refused { Err(full) } else { Ok(()) });
-            }
-        }
-        Ok(())
+        self.acknowledge(acknowledged).await
     }
 
     /// Sends a result to who called; nothing where it cannot be said where that is.
