@@ -40,7 +40,12 @@ pub(super) struct Crew {
     concurrency: usize,
     pub(super) reins: Arc<Reins>,
     pub(super) state: Mutex<State>,
-    pub(super) changed: Condvar,
+    /// There is something to do.
+    work: Condvar,
+    /// There is room in the line.
+    room_again: Condvar,
+    /// The worker stops, or has nothing to do any more.
+    pub(super) calm: Condvar,
     revoked: Mutex<Revoked>,
     #[cfg(feature = "async")]
     futures: Mutex<Option<super::hands::Futures>>,
@@ -104,7 +109,9 @@ impl Crew {
                 buckets,
                 ..State::default()
             }),
-            changed: Condvar::new(),
+            work: Condvar::new(),
+            room_again: Condvar::new(),
+            calm: Condvar::new(),
             revoked: Mutex::default(),
             #[cfg(feature = "async")]
             futures: Mutex::default(),
@@ -151,7 +158,9 @@ impl Crew {
 
     pub(super) fn tell_to_stop(&self) {
         self.state.lock().stops = true;
-        self.changed.notify_all();
+        for threads in [&self.work, &self.room_again, &self.calm] {
+            threads.notify_all();
+        }
         self.transport.wake();
     }
 
@@ -167,8 +176,8 @@ impl Crew {
         loop {
             let room = {
                 let mut state = self.state.lock();
-                while !state.stops && state.line.len() + state.running >= self.room {
-                    self.changed.wait(&mut state);
+                while !state.stops && !state.wants_more(self.room) {
+                    self.room_again.wait(&mut state);
                 }
                 if state.stops {
                     return self.give_back(state.line.drain(..).collect());
@@ -188,8 +197,13 @@ impl Crew {
                 }
                 Ok(leased) => {
                     self.hear();
+                    let one = leased.len() == 1;
                     self.state.lock().line.extend(leased);
-                    self.changed.notify_all();
+                    if one {
+                        self.work.notify_one();
+                    } else {
+                        self.work.notify_all();
+                    }
                 }
                 Err(error) => {
                     self.troubled(Some(error.to_string()));
@@ -216,7 +230,7 @@ impl Crew {
     fn pause(&self) {
         let mut state = self.state.lock();
         let until = Instant::now() + PAUSE;
-        while !state.stops && !self.changed.wait_until(&mut state, until).timed_out() {}
+        while !state.stops && !self.calm.wait_until(&mut state, until).timed_out() {}
     }
 
     /// Tells of a trouble with the broker when it begins, and when it is over.
@@ -236,7 +250,7 @@ impl Crew {
             self.hear();
             let until = Instant::now() + pause;
             let mut state = self.state.lock();
-            while !state.stops && !self.changed.wait_until(&mut state, until).timed_out() {}
+            while !state.stops && !self.calm.wait_until(&mut state, until).timed_out() {}
             // What runs to its end keeps its lease.
             if state.stops && state.running == 0 {
                 self.reins.stop();
@@ -293,14 +307,17 @@ impl Crew {
                 match state.pick(Instant::now()) {
                     Ok(incoming) => {
                         state.running += 1;
+                        if state.wants_more(self.room) {
+                            self.room_again.notify_one();
+                        }
                         return Work::Begin(incoming);
                     }
                     Err(when) => turn = when,
                 }
             }
             match turn {
-                Some(when) => drop(self.changed.wait_until(&mut state, when)),
-                None => self.changed.wait(&mut state),
+                Some(when) => drop(self.work.wait_until(&mut state, when)),
+                None => self.work.wait(&mut state),
             }
         }
     }
@@ -337,8 +354,15 @@ impl Crew {
         let mut state = self.state.lock();
         state.running -= 1;
         state.ended += 1;
+        let (more, stops) = (state.wants_more(self.room), state.stops);
         drop(state);
-        self.changed.notify_all();
+        if more {
+            self.room_again.notify_one();
+        }
+        if stops {
+            self.work.notify_all();
+            self.calm.notify_all();
+        }
     }
 
     /// Runs tasks one after the other.
@@ -364,7 +388,7 @@ impl Crew {
                     let here = Arc::clone(crew);
                     let end = move |begun, ended| {
                         here.state.lock().finished.push_back((begun, rein, ended));
-                        here.changed.notify_all();
+                        here.work.notify_one();
                     };
                     if let Some(futures) = &*crew.futures.lock() {
                         futures.run(begun, end);
@@ -387,6 +411,12 @@ impl Crew {
 }
 
 impl State {
+    /// Whether it is worth while to lease: many at once, unless somebody may be waiting for one.
+    fn wants_more(&self, room: usize) -> bool {
+        let free = room.saturating_sub(self.line.len() + self.running);
+        free > 0 && (self.line.is_empty() || free >= room.div_ceil(2))
+    }
+
     /// The first of the line whose turn it is (rule 4); otherwise when one's turn comes.
     fn pick(&mut self, now: Instant) -> Result<Incoming, Option<Instant>> {
         if self.buckets.is_empty() {

@@ -1,8 +1,9 @@
 //! A distributed task queue for those who know Celery: an [`App`] sends calls of `#[task]`s to a broker, workers run them, and whoever has the
 //! [`AsyncResult`] reads what came of them.
 //!
-//! The broker is a file (SQLite), durable, for the processes of one machine; or memory, for tests. Tasks and results have the form of Celery's
-//! message protocol, version 2.
+//! The broker is a file (SQLite), durable, for the processes of one machine; a RabbitMQ or a Redis server; or memory, for tests. Tasks and
+//! results have the form of Celery's message protocol, version 2, so that Celery's own programs and workers do what those here do, on the
+//! same queues.
 //!
 //! ```
 //! use par_dist::app::{App, State};
@@ -28,14 +29,44 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Brokers, and where results are kept
+//!
+//! | | file | RabbitMQ (feature `amqp`) | Redis (feature `redis`) |
+//! |---|---|---|---|
+//! | [broker](AppBuilder::broker) | `jobs.db` | `amqp://HOST/%2f`, with `amqp-tls` also `amqps://..?cacertfile=ca.pem`; several, separated by `;` | `redis://HOST/0`, of version 6.2 or later |
+//! | programs | of one machine | anywhere | anywhere |
+//! | a worker that dies is noticed | at the next heartbeat of another | at once, by its connection | when its [lease](AppBuilder::lease) is over |
+//! | priorities | 255 first | of queues that [have them](AppBuilder::highest_priority), the highest first | four steps, 0 first, as with Celery |
+//! | what waits for its time | in the file | in quorum queues `QUEUE.later.N` (RabbitMQ 3.10 or later) | in the set `QUEUE.later` |
+//! | [results](AppBuilder::results), unless elsewhere | in the file | in the queue of who called (`rpc://`) | at `celery-task-meta-ID` |
+//! | [revoked](AsyncResult::revoke) | kept as long as results | told to workers that run, Celery's too | told to workers that run, Celery's too |
+//!
 //! # What is promised
 //!
-//! - What [`send`](Call::send) returned is on the disk, and is run: once, or more often where its task [acknowledges late](TaskOptions::acks_late).
-//!   A task that acknowledges early, as they do by default, is lost when its worker dies in the middle of it.
+//! - What [`send`](Call::send) returned is with the broker, on its disk as far as that keeps it there, and is run: once, or more often where its task
+//!   [acknowledges late](TaskOptions::acks_late). A task that acknowledges early, as they do by default, is lost when its worker dies in the middle
+//!   of it. A server that is killed may deliver again what was acknowledged just before, and may forget a queue that it made just before.
 //! - A worker that dies, by SIGKILL too, gives back what it had fetched and not begun, and what it had begun of tasks that acknowledge late.
-//!   Others notice at their next heartbeat, a second at most.
-//! - A task that waits for its time lies in the file, in nobody's memory.
+//! - A child process that dies takes only its task with it, which has failed then, or [goes back](TaskOptions::requeue_lost).
+//! - A server that is away is waited for: who sends waits, and workers go on by themselves when it is back.
+//! - A task that waits for its time lies with the broker, in nobody's memory. If it was sent to a queue of Celery's workers, these keep it in theirs.
+//! - Of calls with the same [key](Call::idempotency_key) one runs, and all have its result. A call can be [written down](Call::prepare) in the user's own
+//!   transaction, and sent after it: see the example `outbox`.
 //! - Arguments that do not fit, tasks that nobody knows and messages that are none end with a failure that says why; the worker goes on.
+//!
+//! # Workers
+//!
+//! A worker runs its tasks on threads, in child processes, or as futures ([`Mode`]). What each can do about a task that runs:
+//!
+//! | | threads | processes | async (feature `async`) |
+//! |---|---|---|---|
+//! | it is past its [soft limit](TaskOptions::soft_limit), revoked, or its worker stops | is told ([`TaskContext::cancelled`]) | is told | is told |
+//! | it is past its [hard limit](TaskOptions::hard_limit), or [terminated](AsyncResult::terminate) | is told, and has failed | is killed | is dropped where it waits |
+//! | it kills its process | the worker is gone | the child is replaced | the worker is gone |
+//! | it leaks memory | so does the worker | the child is replaced after [some tasks](Worker::tasks_per_child), or when it is [large](Worker::memory_per_child) | so does the worker |
+//!
+//! A task in a child process starts no processes of its own pools, and no workers. `cli` makes of an app a program with the commands `worker`, `call`,
+//! `result`, `revoke`, `purge` and `status`; [`Health`] tells supervisors how a worker is.
 //!
 //! # If you know Celery
 //!
@@ -49,11 +80,15 @@
 //! | `chain`, `link`, `link_error` | [`Call::then`], [`Call::link`], [`Call::link_error`] |
 //! | `AsyncResult.get`, `state`, `forget` | [`AsyncResult`] |
 //! | `self.request`, `self.retry`, `self.update_state`, `self.replace` | [`current_task`], [`TaskContext`] |
+//! | `revoke`, `revoke(terminate=True)` | [`AsyncResult::revoke`], [`AsyncResult::terminate`] |
 //! | `autoretry_for`, `retry_backoff`, `max_retries` | [`Retry`] |
-//! | `acks_late`, `ignore_result` | [`TaskOptions`] |
+//! | `acks_late`, `ignore_result`, `time_limit`, `rate_limit` | [`TaskOptions`] |
+//! | `task_serializer` | [`Format`] |
+//! | signals (`task_prerun`, `task_postrun` ...) | [`Hooks`] |
+//! | `celeryconfig.py` | [`AppBuilder::file`], [`AppBuilder::environment`] |
 //! | `task_routes` | [`AppBuilder::route`] |
 //! | `task_always_eager` | [`AppBuilder::eager`] |
-//! | `worker -c 4 -Q mail` | [`App::worker`]; `cli`, which also has `call`, `result`, `purge` and `status` |
+//! | `worker -c 4 -Q mail -P prefork` | [`App::worker`], [`Worker::mode`]; `cli` |
 
 mod arguments;
 mod broker;

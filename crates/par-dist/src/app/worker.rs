@@ -225,11 +225,11 @@ impl Crew {
         while state.running > 0 {
             match until {
                 Some(until) => {
-                    if self.changed.wait_until(&mut state, until).timed_out() {
+                    if self.calm.wait_until(&mut state, until).timed_out() {
                         break;
                     }
                 }
-                None => self.changed.wait(&mut state),
+                None => self.calm.wait(&mut state),
             }
         }
         state.running == 0
