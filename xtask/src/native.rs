@@ -49,7 +49,7 @@ pub(crate) static FULL: Native = Native {
     beside: "",
     needs: &[],
     benched: false,
-    tests: &["--lib", "--test=app", "--test=app_modes", "--test=app_scale"],
+    tests: &["--lib", "--test=app", "--test=app_modes"],
 };
 
 pub(crate) static APPS_ON_RABBITMQ: Native = Native {

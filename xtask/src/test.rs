@@ -271,8 +271,8 @@ fn native(native: &Native) -> Result<Outcome, Error> {
     if native.beside.is_empty() {
         let clean = command::stream(lints, |_| ())?;
         outcomes.push(Outcome {
-            passed: usize::from(clean),
-            failed: usize::from(!clean),
+            passed: u64::from(clean),
+            failed: u64::from(!clean),
             notes: (!clean)
                 .then(|| "cargo clippy failed".to_owned())
                 .into_iter()

@@ -1,6 +1,6 @@
 //! The task queue on RabbitMQ beside a bare loop of lapin that acknowledges the same and publishes the same results, and beside Celery from pip.
 //!
-//! One server, one run; `add` with prefetch 64, drained from a full queue; rates, ratios of medians, and processor time a task.
+//! One server, one run; `add` with prefetch 256, drained from a full queue; rates, ratios of medians, and processor time a task.
 //! `cargo bench -p par-dist --features amqp --bench app_rabbit [-- --quick]`
 
 #[path = "../tests/support/celery.rs"]
@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 fn add(a: u64, b: u64) -> u64 {
     a + b
 }
+
+/// How many tasks each worker has at most that it has not acknowledged.
+const PREFETCH: u16 = 256;
 
 /// A rate, and the processor time of this process for each, in microseconds.
 #[derive(Clone, Copy)]
@@ -85,7 +88,7 @@ fn ours(broker: &str, count: usize, results: bool) -> Figure {
     let worker = works
         .worker()
         .concurrency(2)
-        .prefetch(32)
+        .prefetch(usize::from(PREFETCH) / 2)
         .start()
         .expect("starts");
     until("all have run", || worker.ended() >= count as u64);
@@ -132,7 +135,7 @@ fn bare(broker: &str, count: usize, results: bool) -> Figure {
             .await
             .expect("confirms");
         channel
-            .basic_qos(64, BasicQosOptions::default())
+            .basic_qos(PREFETCH, BasicQosOptions::default())
             .await
             .expect("prefetch");
         let consumer = channel
@@ -188,7 +191,14 @@ fn theirs(celery: &Celery, broker: &str, count: usize, results: bool) -> f64 {
     // It is ready before it takes the first: what is measured begins there.
     let _worker = celery.worker_with(
         "python",
-        &["-P", "prefork", "-c", "2", "--prefetch-multiplier", "32"],
+        &[
+            "-P",
+            "prefork",
+            "-c",
+            "2",
+            "--prefetch-multiplier",
+            &(PREFETCH / 2).to_string(),
+        ],
     );
     let left = || sends.waiting("python").expect("counted");
     until("it has begun", || left() < count as u64);

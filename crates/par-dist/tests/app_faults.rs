@@ -173,3 +173,8 @@ fn what_is_no_task_is_dropped_with_a_word_and_the_worker_goes_on() {
     worker.stop();
     assert_eq!(app.waiting("celery").expect("counted"), 0);
 }
+
+#[test]
+fn deaths_at_named_places_lose_what_they_may_and_no_more() {
+    storm::deaths_at_named_places(None);
+}

@@ -233,3 +233,9 @@ fn a_server_is_known_by_its_certificate() {
     let unknown = tasks(App::builder("test").broker(&url)).build();
     assert!(unknown.is_err(), "nobody vouches for it");
 }
+
+#[test]
+fn deaths_at_named_places_lose_what_they_may_and_no_more() {
+    let rabbit = Rabbit::start().expect("a server");
+    storm::deaths_at_named_places(Some(&rabbit.url()));
+}

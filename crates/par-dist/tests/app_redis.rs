@@ -281,3 +281,9 @@ fn a_server_that_is_killed_or_stands_still_loses_nothing() {
     assert_eq!(worker.trouble(), None);
     worker.stop();
 }
+
+#[test]
+fn deaths_at_named_places_lose_what_they_may_and_no_more() {
+    let redis = Redis::start().expect("a server");
+    storm::deaths_at_named_places(Some(&redis.url()));
+}

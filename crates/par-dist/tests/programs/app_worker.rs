@@ -1,9 +1,11 @@
 //! A worker of an app in a process of its own, for the tests: `par-dist-app-worker BROKER LOG [QUEUE...]` runs until it is killed, or until
-//! its standard input ends; then it stops in peace. Each task leaves a line in the log when it begins and when it ends.
+//! its standard input ends; then it stops in peace. Each task leaves a line in the log when it begins and when it ends. With `DIE_AT` it dies at
+//! its third task: `before` it runs, while it is `running`, or `after` its result is kept and before it is acknowledged.
 
-use par_dist::app::{App, AppBuilder, TaskOptions};
+use par_dist::app::{App, AppBuilder, Hooks, State, TaskContext, TaskOptions};
 use par_dist::task;
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Writes a line, whole, as one call appends it.
@@ -22,8 +24,28 @@ fn late(log: String, number: u64, millis: u64) -> Result<u64, std::io::Error> {
     work(&log, number, millis)
 }
 
+/// The third time at the place where this process is to die, it does.
+fn passes(place: &str) {
+    static TIMES: AtomicU32 = AtomicU32::new(0);
+    if std::env::var("DIE_AT").is_ok_and(|at| at == place) && TIMES.fetch_add(1, Ordering::SeqCst) == 2 {
+        std::process::abort();
+    }
+}
+
+struct Deaths;
+
+impl Hooks for Deaths {
+    fn before(&self, _: &TaskContext) {
+        passes("before");
+    }
+    fn after(&self, _: &TaskContext, _: &State, _: &serde_json::Value) {
+        passes("after");
+    }
+}
+
 fn work(log: &str, number: u64, millis: u64) -> Result<u64, std::io::Error> {
     note(log, &format!("begin {number}"))?;
+    passes("running");
     // This is the work.
     std::thread::sleep(Duration::from_millis(millis));
     note(log, &format!("end {number}"))?;
@@ -43,7 +65,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [broker, log, queues @ ..] = arguments.as_slice() else {
         return Err("usage: par-dist-app-worker BROKER LOG [QUEUE...]".into());
     };
-    let app = tasks(App::builder("test").broker(broker)).environment().build()?;
+    let app = tasks(App::builder("test").broker(broker))
+        .hooks(Deaths)
+        .environment()
+        .build()?;
     let mut worker = app.worker().concurrency(2);
     if !queues.is_empty() {
         worker = worker.queues(queues.iter().map(String::as_str));

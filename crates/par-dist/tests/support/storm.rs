@@ -84,10 +84,16 @@ impl Place {
     }
 
     pub(crate) fn worker(&self) -> Worker {
+        self.worker_that_dies("nowhere")
+    }
+
+    /// At its third task, at that place.
+    pub(crate) fn worker_that_dies(&self, at: &str) -> Worker {
         let child = Command::new(env!("CARGO_BIN_EXE_par-dist-app-worker"))
             .arg(&self.broker)
             .arg(&self.log)
             .env("PAR_DIST_LEASE", LEASE.as_secs_f64().to_string())
+            .env("DIE_AT", at)
             .stdin(Stdio::piped())
             .spawn()
             .expect("a worker");
@@ -164,4 +170,45 @@ pub(crate) fn storm(place: &Place, count: u64, drained: impl FnOnce()) -> usize 
     drained();
     workers.into_iter().for_each(Worker::stop);
     kills
+}
+
+/// Workers die before a task runs, while it runs, and between its result and its acknowledgement.
+///
+/// On RabbitMQ an acknowledgement may be on its way when its worker dies: what was acknowledged early is then begun once more.
+pub(crate) fn deaths_at_named_places(server: Option<&str>) {
+    let is_told_at_once = server.is_none_or(|server| !server.starts_with("amqp"));
+    const COUNT: u64 = 12;
+    for at in ["before", "running", "after"] {
+        for is_late in [true, false] {
+            let place = Place::on(server);
+            let (app, log) = (place.app(), Place::text(&place.log));
+            let calls = (0..COUNT).map(|number| match is_late {
+                true => app.call::<late>((log.clone(), number, 1)),
+                false => app.call::<early>((log.clone(), number, 1)),
+            });
+            let sent = app.send_all(calls).expect("sent");
+            let mut dies = place.worker_that_dies(at);
+            // Whose end would let it stop in peace.
+            let stdin = dies.0.stdin.take();
+            assert!(!dies.0.wait().expect("it ends").success(), "{at}");
+            drop(stdin);
+            let heir = place.worker();
+            let start = Instant::now();
+            // Two threads: what was begun early by the one that died is lost with it, and nothing else.
+            let may_be_lost = if is_late { 0 } else { 2 };
+            let ready = || sent.iter().filter(|one| one.state().expect("known").is_ready());
+            while ready().count() < sent.len() - may_be_lost {
+                assert!(start.elapsed() < PATIENCE, "{at}: more is lost than may be");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            heir.stop();
+            let runs = place.runs();
+            let most = runs.values().map(|(begun, _)| *begun).max().unwrap_or(0);
+            if is_late {
+                assert_eq!(check(COUNT, &runs, true), Ok(()), "{at}");
+            } else {
+                assert!(most == 1 || !is_told_at_once, "{at}: begun {most} times");
+            }
+        }
+    }
 }

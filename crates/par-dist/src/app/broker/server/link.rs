@@ -250,14 +250,14 @@ impl Link {
         pending: &mut VecDeque<Order>,
         sent: &mut VecDeque<Sent>,
     ) -> lapin::Result<()> {
-        for at in 0..sent.len() {
-            for number in std::mem::take(&mut sent[at].unrouted) {
+        for one in sent.iter_mut() {
+            for number in std::mem::take(&mut one.unrouted) {
                 // Its queue was deleted: it is made again.
                 self.declared.clear();
                 self.rooms.clear();
-                if let Order::Publish(tasks, _) = &sent[at].order {
+                if let Order::Publish(tasks, _) = &one.order {
                     let confirm = self.publish(shared, &tasks[number]).await?;
-                    sent[at].confirms.push_back((None, confirm));
+                    one.confirms.push_back((None, confirm));
                 }
             }
         }
@@ -503,15 +503,21 @@ impl Link {
 
     /// Consumes from a queue no more, if this was the last worker that did; what was delivered and not leased goes back.
     async fn leave(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
-        let mut state = shared.state.lock();
-        match state.consumed.get_mut(queue) {
-            Some((users, _)) if *users > 1 => {
+        let is_last = {
+            let mut state = shared.state.lock();
+            let users = state.consumed.get_mut(queue).map(|(users, _)| {
                 *users -= 1;
-                return Ok(());
+                *users
+            });
+            let is_last = users.is_none_or(|users| users == 0);
+            if is_last {
+                state.consumed.remove(queue);
             }
-            _ => drop(state.consumed.remove(queue)),
+            is_last
+        };
+        if !is_last {
+            return Ok(());
         }
-        drop(state);
         if self.consuming.remove(queue) {
             let options = BasicCancelOptions::default();
             self.channel.basic_cancel(consumer_of(queue), options).await?;
