@@ -11,7 +11,7 @@ pub(crate) struct Native {
     needs: &'static [&'static Need],
     /// Whether this program has a feature of that name too, as its benches do more with it.
     pub(crate) benched: bool,
-    /// Arguments of `cargo test` that name what the feature adds; its crate's other tests have run without it.
+    /// Arguments of `cargo test` that name what the feature adds; its crate's other tests have run without it. None: another has them.
     pub(crate) tests: &'static [&'static str],
 }
 
@@ -24,14 +24,20 @@ pub(crate) static MPI_RANKS: Native = Native {
     tests: &["--tests"],
 };
 
+/// For benches; it is tested with all that par-dist has.
 pub(crate) static AMQP: Native = Native {
     package: "par-dist",
     feature: "amqp",
     beside: "",
     needs: &[&RABBITMQ],
     benched: true,
+    tests: &[],
+};
+
+pub(crate) static CLUSTERS_ON_RABBITMQ: Native = Native {
+    beside: " clusters on RabbitMQ",
+    needs: &[&RABBITMQ],
     tests: &[
-        "--lib",
         "--test=laws_amqp",
         "--test=amqp_faults",
         "--test=amqp_input",
@@ -40,6 +46,7 @@ pub(crate) static AMQP: Native = Native {
         "--",
         "--test-threads=2",
     ],
+    ..FULL
 };
 
 /// All that par-dist has and its default has not, as far as it needs no server.
@@ -53,14 +60,14 @@ pub(crate) static FULL: Native = Native {
 };
 
 pub(crate) static APPS_ON_RABBITMQ: Native = Native {
-    beside: " on RabbitMQ",
+    beside: " apps on RabbitMQ",
     needs: &[&RABBITMQ, &OPENSSL],
     tests: &["--test=app_rabbit"],
     ..FULL
 };
 
 pub(crate) static APPS_ON_REDIS: Native = Native {
-    beside: " on Redis",
+    beside: " apps on Redis",
     needs: &[&REDIS],
     tests: &["--test=app_redis"],
     ..FULL
@@ -83,10 +90,11 @@ pub(crate) static OPENCL_DEVICES: Native = Native {
 };
 
 /// All of them, in the order in which they are tested.
-pub(crate) static NATIVE: [&Native; 7] = [
+pub(crate) static NATIVE: [&Native; 8] = [
     &MPI_RANKS,
     &AMQP,
     &FULL,
+    &CLUSTERS_ON_RABBITMQ,
     &APPS_ON_RABBITMQ,
     &APPS_ON_REDIS,
     &CELERY,

@@ -266,9 +266,10 @@ fn native(native: &Native) -> Result<Outcome, Error> {
         cargo.arg("--no-fail-fast").args(args);
         tests(cargo)
     };
-    let mut outcomes = vec![];
+    let mut outcomes = Vec::new();
     // Others of the same feature have the same code.
-    if native.beside.is_empty() {
+    let is_first = native.beside.is_empty();
+    if is_first {
         let clean = command::stream(lints, |_| ())?;
         outcomes.push(Outcome {
             passed: u64::from(clean),
@@ -279,11 +280,14 @@ fn native(native: &Native) -> Result<Outcome, Error> {
                 .collect(),
             ..Outcome::default()
         });
+    }
+    if is_first && !native.tests.is_empty() {
         outcomes.push(of(&["--doc"])?);
     }
-    outcomes.push(of(native.tests)?);
-    let outcome = total(outcomes.iter());
-    Ok(outcome)
+    if !native.tests.is_empty() {
+        outcomes.push(of(native.tests)?);
+    }
+    Ok(total(outcomes.iter()))
 }
 
 fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Outcome {

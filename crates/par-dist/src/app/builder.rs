@@ -398,16 +398,16 @@ impl AppBuilder {
     ///
     /// ```
     /// # use par_dist::{app::App, task};
-    /// # #[task(name = "mail.send")]
+    /// # #[task(name = "post.send")]
     /// # fn send(to: String) {}
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("app.toml");
     /// std::fs::write(&path, r#"
     ///     broker = "memory:"       # results, queue, lease, result_expires, format, routes, ...
     ///     [[routes]]
-    ///     pattern = "mail.*"
-    ///     queue = "mail"
-    ///     [tasks."mail.send"]      # the fields of TaskOptions, times in seconds
+    ///     pattern = "post.*"
+    ///     queue = "post"
+    ///     [tasks."post.send"]      # the fields of TaskOptions, times in seconds
     ///     rate = "100/m"
     ///     hard_limit = 30
     ///     [worker]                 # mode, concurrency, prefetch, queues, tasks_per_child, memory_per_child
