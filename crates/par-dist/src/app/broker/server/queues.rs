@@ -68,8 +68,7 @@ pub(super) fn waiting_room(queue: &str, millis: i64) -> FieldTable {
         AMQPValue::LongLongInt((2 * millis + idle).min(i64::from(u32::MAX))),
     );
     let text = |text: &str| AMQPValue::LongString(text.into());
-    // Only a quorum queue keeps what it moves until it has arrived. A classic one forgets it at once, and what was due while the server was
-    // away is lost if its own queue is opened later than this one.
+    // Only a quorum queue keeps what it moves until it has arrived; a classic one forgets it at once, and it may be lost when the server dies.
     for (name, value) in [
         ("x-queue-type", "quorum"),
         ("x-dead-letter-strategy", "at-least-once"),
