@@ -6,7 +6,7 @@ mod storm;
 use par_dist::app::{ResultError, State};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use storm::{PATIENCE, Place, Worker, check, early, late, storm};
+use storm::{PATIENCE, Place, Worker, check, early};
 
 /// Waits until no task is left, neither waiting nor leased: what the dead had leased comes back.
 fn drained(place: &Place) {
@@ -41,21 +41,7 @@ fn the_checker_sees_what_is_lost_and_what_is_doubled() {
 
 #[test]
 fn what_acknowledges_late_is_never_lost() {
-    const COUNT: u64 = 200;
-    let place = Place::on(None);
-    let (app, log) = (place.app(), Place::text(&place.log));
-    let sent = app
-        .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
-        .expect("sent");
-    let kills = storm(&place, COUNT, || drained(&place));
-    assert!(kills >= 5, "{kills}");
-    // The heir of the last that was killed may have to run some once more.
-    let heir = place.worker();
-    for (number, result) in sent.iter().enumerate() {
-        assert_eq!(result.get(PATIENCE).expect("a value"), number as u64);
-    }
-    heir.stop();
-    assert_eq!(check(COUNT, &place.runs(), true), Ok(()));
+    storm::storm_loses_nothing(None, drained);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::json;
 use server::Redis;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use storm::{PATIENCE, Place, check, late, storm};
+use storm::PATIENCE;
 
 #[task(name = "redis.add")]
 fn add(a: i64, b: i64) -> i64 {
@@ -220,16 +220,10 @@ fn what_is_revoked_does_not_run() {
 
 #[test]
 fn workers_that_are_killed_lose_nothing() {
-    const COUNT: u64 = 150;
     let redis = Redis::start().expect("a server");
-    let place = Place::on(Some(&redis.url()));
-    let (app, log) = (place.app(), Place::text(&place.log));
-    let sent = app
-        .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
-        .expect("sent");
     let mut raw = redis.connection().expect("a connection");
-    let drained = || {
-        let start = Instant::now();
+    storm::storm_loses_nothing(Some(&redis.url()), |place| {
+        let (app, start) = (place.app(), Instant::now());
         let mut leased = || {
             redis::cmd("HLEN")
                 .arg("unacked")
@@ -240,13 +234,7 @@ fn workers_that_are_killed_lose_nothing() {
             assert!(start.elapsed() < PATIENCE, "the queue is not drained");
             std::thread::sleep(Duration::from_millis(5));
         }
-    };
-    let kills = storm(&place, COUNT, drained);
-    assert!(kills >= 5, "{kills}");
-    for (number, result) in (0..).zip(&sent) {
-        assert_eq!(result.get(PATIENCE).expect("a value"), number);
-    }
-    assert_eq!(check(COUNT, &place.runs(), true), Ok(()));
+    });
 }
 
 #[test]

@@ -158,6 +158,23 @@ impl<T> Call<T> {
     /// sent sends it again. The key makes the [id](Self::id).
     ///
     /// It needs results that are kept, in a file or on a Redis server, and shared by all workers.
+    ///
+    /// ```
+    /// use par_dist::app::App;
+    /// use par_dist::task;
+    /// use std::time::Duration;
+    ///
+    /// #[task]
+    /// fn price(cents: u32) -> u32 { cents }
+    ///
+    /// let app = App::builder("demo").broker("memory:").task::<price>().build()?;
+    /// let first = app.call::<price>(100).idempotency_key("order 7").send()?;
+    /// let again = app.call::<price>(200).idempotency_key("order 7").send()?;
+    /// let _worker = app.worker().start()?;
+    /// let wait = Duration::from_secs(60);
+    /// assert_eq!(first.get(wait)?, again.get(wait)?); // whichever of both a worker began
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn idempotency_key(self, key: &str) -> Self {
         let id = uuid::Uuid::new_v5(&KEYS, key.as_bytes()).to_string();
         let copy = uuid::Uuid::new_v4().to_string();

@@ -274,8 +274,13 @@ impl Crew {
         };
         let mut revoked = self.revoked.lock();
         for revocation in &heard {
-            let known = revoked.ids.entry(revocation.id.clone()).or_insert(false);
-            *known |= revocation.terminate;
+            let known = revoked.ids.insert(revocation.id.clone(), revocation.terminate);
+            if let Some(terminate) = known {
+                revoked
+                    .ids
+                    .insert(revocation.id.clone(), terminate || revocation.terminate);
+                continue;
+            }
             revoked.order.push_back(revocation.id.clone());
             if revoked.order.len() > REMEMBERED
                 && let Some(oldest) = revoked.order.pop_front()

@@ -179,6 +179,22 @@ impl<T> AsyncResult<T> {
     /// It is not to run, where it has not begun. On a RabbitMQ or Redis server only workers that run now hear of it; in a file it is kept as
     /// long as results are. Celery's workers on the same server hear of it, too.
     ///
+    /// ```
+    /// use par_dist::app::{App, ResultError};
+    /// use par_dist::task;
+    /// use std::time::Duration;
+    ///
+    /// #[task]
+    /// fn bill(customer: u32) {}
+    ///
+    /// let app = App::builder("demo").broker("memory:").task::<bill>().build()?;
+    /// let call = app.delay::<bill>(7)?;
+    /// call.revoke()?;
+    /// let _worker = app.worker().start()?;
+    /// assert!(matches!(call.get(Duration::from_secs(60)), Err(ResultError::Revoked { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The broker cannot be used.
     pub fn revoke(&self) -> Result<(), BrokerError> {

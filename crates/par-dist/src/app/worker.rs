@@ -51,6 +51,20 @@ impl Worker {
     }
 
     /// What runs the tasks: threads by default.
+    ///
+    /// ```
+    /// use par_dist::app::{App, Mode};
+    /// use par_dist::task;
+    /// use std::time::Duration;
+    ///
+    /// #[task]
+    /// fn who() -> u32 { std::process::id() }
+    ///
+    /// let app = App::builder("demo").broker("memory:").task::<who>().build()?;
+    /// let _worker = app.worker().mode(Mode::Processes).concurrency(1).start()?;
+    /// assert_ne!(app.delay::<who>(())?.get(Duration::from_secs(60))?, std::process::id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "--pool")]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;

@@ -139,7 +139,7 @@ pub(crate) fn check(count: u64, runs: &HashMap<u64, (usize, usize)>, twice: bool
 }
 
 /// Kills one of three workers after the other, each in the middle of its work, until all tasks have begun.
-pub(crate) fn storm(place: &Place, count: u64, drained: impl FnOnce()) -> usize {
+fn storm(place: &Place, count: u64, drained: impl FnOnce()) -> usize {
     let mut workers: Vec<Worker> = (0..3).map(|_| place.worker()).collect();
     let (start, mut kills) = (Instant::now(), 0);
     let begun = |place: &Place| {
@@ -170,6 +170,25 @@ pub(crate) fn storm(place: &Place, count: u64, drained: impl FnOnce()) -> usize 
     drained();
     workers.into_iter().for_each(Worker::stop);
     kills
+}
+
+/// Of tasks that acknowledge late none is lost, however many workers are killed.
+pub(crate) fn storm_loses_nothing(server: Option<&str>, drained: impl FnOnce(&Place)) {
+    const COUNT: u64 = 150;
+    let place = Place::on(server);
+    let (app, log) = (place.app(), Place::text(&place.log));
+    let sent = app
+        .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
+        .expect("sent");
+    let kills = storm(&place, COUNT, || drained(&place));
+    assert!(kills >= 5, "{kills}");
+    // The heir of the last that was killed may have to run some once more.
+    let heir = place.worker();
+    for (number, result) in (0..).zip(&sent) {
+        assert_eq!(result.get(PATIENCE).expect("a value"), number);
+    }
+    heir.stop();
+    assert_eq!(check(COUNT, &place.runs(), true), Ok(()));
 }
 
 /// Workers die before a task runs, while it runs, and between its result and its acknowledgement.

@@ -44,7 +44,7 @@ pub(super) enum Order {
         prefetch: u16,
         reply: Reply<()>,
     },
-    Leave(Vec<String>, Reply<()>),
+    Leave(Vec<String>),
     Acknowledge(Vec<Tag>),
     Release(Vec<Tag>),
     Reject(Tag),
@@ -326,11 +326,10 @@ impl Link {
                 }
                 let _ = reply.send(Ok(()));
             }
-            Order::Leave(queues, reply) => {
+            Order::Leave(queues) => {
                 for queue in queues {
                     self.leave(shared, queue).await?;
                 }
-                let _ = reply.send(Ok(()));
             }
             Order::Release(tags) => {
                 for tag in self.own(tags) {

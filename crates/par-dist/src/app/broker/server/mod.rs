@@ -146,7 +146,8 @@ impl Transport for Server {
     }
 
     fn leave(&self, queues: &[String]) -> Result<()> {
-        self.ask(|reply| Order::Leave(queues.to_vec(), reply))
+        // Nobody waits for it: a worker stops also while the server is away.
+        self.order(Order::Leave(queues.to_vec()))
     }
 
     fn next_due(&self, _: &[String]) -> Result<Option<Timestamp>> {
