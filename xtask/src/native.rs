@@ -73,6 +73,13 @@ pub(crate) static APPS_ON_REDIS: Native = Native {
     ..FULL
 };
 
+pub(crate) static CLUSTERS_ON_REDIS: Native = Native {
+    beside: " clusters on Redis",
+    needs: &[&REDIS],
+    tests: &["--test=cluster_redis", "--", "--test-threads=2"],
+    ..FULL
+};
+
 pub(crate) static CELERY: Native = Native {
     beside: " beside Celery",
     needs: &[&RABBITMQ, &REDIS, &VENV],
@@ -90,11 +97,12 @@ pub(crate) static OPENCL_DEVICES: Native = Native {
 };
 
 /// All of them, in the order in which they are tested.
-pub(crate) static NATIVE: [&Native; 8] = [
+pub(crate) static NATIVE: [&Native; 9] = [
     &MPI_RANKS,
     &AMQP,
     &FULL,
     &CLUSTERS_ON_RABBITMQ,
+    &CLUSTERS_ON_REDIS,
     &APPS_ON_RABBITMQ,
     &APPS_ON_REDIS,
     &CELERY,

@@ -20,6 +20,8 @@
 pub(crate) mod amqp;
 mod kept;
 mod presence;
+#[cfg(feature = "redis")]
+mod redis;
 pub(crate) mod sqlite;
 mod url;
 
@@ -122,16 +124,34 @@ pub(crate) fn join(place: &Place, joining: Joining) -> Result<Arc<dyn Broker>> {
                 place.url
             ),
         }),
-        #[cfg(feature = "amqp")]
-        url::Place::Server(url) => Ok(amqp::Amqp::join(url, place, joining)?),
-        #[cfg(not(feature = "amqp"))]
-        url::Place::Server(_) => Err(BrokerError::Option {
-            option: "broker",
-            reason: format!(
-                "{} needs the feature `amqp`, which this program was built without",
-                place.url
-            ),
-        }),
+        url::Place::Server(url) => match url.split_once("://").map(|(scheme, _)| scheme) {
+            #[cfg(feature = "amqp")]
+            Some("amqp") => Ok(amqp::Amqp::join(url, place, joining)?),
+            #[cfg(not(feature = "amqp"))]
+            Some("amqp") => Err(lacks(place, "amqp")),
+            #[cfg(feature = "redis")]
+            Some("redis" | "rediss") => Ok(redis::Redis::join(url, place, joining)?),
+            #[cfg(not(feature = "redis"))]
+            Some("redis" | "rediss") => Err(lacks(place, "redis")),
+            _ => Err(BrokerError::Option {
+                option: "broker",
+                reason: format!(
+                    "a path, `amqp://...` or `redis://...` is expected, got {}",
+                    place.url
+                ),
+            }),
+        },
+    }
+}
+
+#[cfg(not(all(feature = "amqp", feature = "redis")))]
+fn lacks(place: &Place, feature: &str) -> BrokerError {
+    BrokerError::Option {
+        option: "broker",
+        reason: format!(
+            "{} needs the feature `{feature}`, which this program was built without",
+            place.url
+        ),
     }
 }
 
@@ -349,6 +369,10 @@ pub(crate) trait Broker: Send + Sync {
     fn sleep(&self, timeout: Duration) -> Woken;
     /// Ends the sleep of this peer.
     fn wake(&self);
+    /// Ends its sleep as it is to leave soon: it waits no longer for a server that is away.
+    fn stop(&self) {
+        self.wake();
+    }
     /// Leaves: drops what this peer published and what it had leased.
     fn leave(&self) -> Result<()>;
 }

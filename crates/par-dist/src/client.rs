@@ -188,7 +188,7 @@ impl Client {
                 }
                 Ok(Err(error)) => refused.push((ready.claim, error)),
                 Err(error) => {
-                    refused.push((ready.claim, no_room(&error)));
+                    refused.push((ready.claim, unsent(&error)));
                     result = Err(error);
                 }
             }
@@ -371,7 +371,7 @@ impl Client {
                     for (message, ready) in batch[start..end].iter().zip(claims.drain(..count)) {
                         match self.broker.publish(std::slice::from_ref(message)) {
                             Ok(ids) => Self::enter(state, &ids, [(message, ready)]),
-                            Err(error) => refused.push((ready.claim, no_room(&error))),
+                            Err(error) => refused.push((ready.claim, unsent(&error))),
                         }
                     }
                     Ok(())
@@ -381,7 +381,7 @@ impl Client {
                     Ok(())
                 }
                 Err(error) => {
-                    refused.extend(claims.drain(..count).map(|ready| (ready.claim, no_room(&error))));
+                    refused.extend(claims.drain(..count).map(|ready| (ready.claim, unsent(&error))));
                     Err(error)
                 }
             };
@@ -639,6 +639,10 @@ impl Client {
 }
 
 /// What a task that did not reach the broker ends with.
-fn no_room(error: &BrokerError) -> TaskError {
-    TaskError::Rejected(error.to_string())
+fn unsent(error: &BrokerError) -> TaskError {
+    match error {
+        BrokerError::Full { .. } => TaskError::Rejected(error.to_string()),
+        // It may be out, and even run.
+        _ => TaskError::Broken(error.to_string()),
+    }
 }

@@ -1,6 +1,6 @@
 //! Tasks for many processes that meet at a broker: [`ClusterPool`] finds tasks by name, so that worker and submitter may be
 //! different programs. The broker is embedded: one SQLite file, durable, without a server, for the processes of one machine. Or it
-//! is a RabbitMQ server (feature `amqp`), for processes on many; see [Brokers](#brokers).
+//! is a RabbitMQ or a Redis server (features `amqp` and `redis`), for processes on many; see [Brokers](#brokers).
 //!
 //! ```
 //! use par_dist::{ClusterPool, SerialPool, Sum, task};
@@ -74,8 +74,8 @@
 //! # Brokers
 //!
 //! Which one it is, is chosen at run time, by [`Options::broker`] and [`Worker::new`]: a path, or a [URL](BrokerUrl) such as
-//! `amqp://127.0.0.1:5672/%2f`. What is promised above holds on both, and the laws of the trait layer are tested on both. A program
-//! that uses RabbitMQ asks for the feature (`par-dist = { ..., features = ["amqp"] }`); nothing else in it is different:
+//! `amqp://127.0.0.1:5672/%2f` or `redis://127.0.0.1:6379/0`. What is promised above holds on each, and the laws of the trait layer are
+//! tested on each. A program that uses a server asks for the feature (`par-dist = { ..., features = ["amqp"] }`); nothing else in it is different:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -91,18 +91,18 @@
 //! # }
 //! ```
 //!
-//! | | file (SQLite) | server (RabbitMQ, feature `amqp`) |
-//! |---|---|---|
-//! | workers | on the machine of the file | on any machine |
-//! | who says what may run | the file: a lease is a transaction | the pool: the server carries offers, and each is granted to one worker, once |
-//! | where begun work is marked | in files beside it | in files on the worker's machine, under the folder for temporary files |
-//! | a worker dies | seen at once, by the kernel's lock | the same on the pool's machine; elsewhere by its heartbeat |
-//! | what it had fetched and not begun | is run by others | the same on the pool's machine; elsewhere what it was granted counts as begun |
-//! | the broker goes away | does not happen | all connect again by themselves, with at most a second between tries, for [`Options::outage`] |
-//! | killed in the middle | the file stays whole | nothing is lost; tasks that are not idempotent still begin once |
-//! | largest message | 900 MiB | 120 MiB |
-//! | bound | [`Options::max_bytes`] | what the server allows (memory, disk, policies); what it refuses is offered again, for [`Options::outage`] |
-//! | left by a killed pool | nothing | queues that others delete, or that expire after 10 minutes |
+//! | | file (SQLite) | RabbitMQ (feature `amqp`) | Redis (feature `redis`, with TLS `redis-tls`) |
+//! |---|---|---|---|
+//! | workers | on the machine of the file | on any machine | on any machine |
+//! | who says what may run | the file: a lease is a transaction | the pool: the server carries offers, and each is granted to one worker, once | the server: a lease is a script |
+//! | where begun work is marked | in files beside it | in files on the worker's machine, under the folder for temporary files | on the server |
+//! | a worker dies | seen at once, by the kernel's lock | the same on the pool's machine; elsewhere by its heartbeat | at once on the machine of another peer; elsewhere by its heartbeat |
+//! | what it had fetched and not begun | is run by others | the same on the pool's machine; elsewhere what it was granted counts as begun | is run by others |
+//! | the broker goes away | does not happen | all connect again by themselves, with at most a second between tries, for [`Options::outage`] | the same |
+//! | killed in the middle | the file stays whole | nothing is lost; tasks that are not idempotent still begin once | the same, if it writes each step to its disk (`appendonly yes`, `appendfsync always`); if not, its pools end with an error |
+//! | largest message | 900 MiB | 120 MiB | 256 MiB |
+//! | bound | [`Options::max_bytes`] | what the server allows (memory, disk, policies); what it refuses is offered again, for [`Options::outage`] | `maxmemory`; what has no room is refused |
+//! | left by a killed pool | nothing | queues that others delete, or that expire after 10 minutes | what others remove |
 //!
 //! With RabbitMQ a server that was killed or restarted may deliver a message again, and cannot say whether it was run. So every worker
 //! asks the pool before it runs anything, for as many messages at a time as it has fetched, and a message that comes twice is
@@ -111,14 +111,19 @@
 //! Durable is the queue, not the promise: it ends with its pool, in whose memory the handles are.
 //!
 //! Names of queues begin with a prefix, `par` unless the URL has another one (`?prefix=jobs`). Queues are `PREFIX.work.QUEUE` and
-//! `PREFIX.peer.NUMBER`, the exchange of heartbeats is `PREFIX.peers`. Connections are plain TCP for now: use a network that you trust.
+//! `PREFIX.peer.NUMBER`, the exchange of heartbeats is `PREFIX.peers`. Connections to RabbitMQ are plain TCP for now: use a network that you
+//! trust. Keys on Redis begin with the prefix in braces.
+//!
+//! On Redis two steps of the server go with each message, one before it is run and one after, each with a write to the disk if the server is to
+//! lose nothing; many at a time share only what is published, leased and read. It suits tasks of some milliseconds, on any number of machines. A
+//! replica that takes over from its master may lack the master's last moments, and what had begun in them.
 //!
 //! # Limits
 //!
 //! - **Leases.** Every process shows a heartbeat. A process that ends is noticed at once, by a lock that the kernel drops. One that stands
 //!   still (stopped, swapped out) for longer than its [`lease`](Options::lease), 30 s by default, is taken for dead: what it had begun is lost
 //!   or begun again, and when it goes on it begins nothing more and ends. How long a *task* takes does not matter.
-//! - **Sizes.** In a file, the input of a message may have up to 900 MiB, a reply up to 10^9 bytes; both up to 120 MiB on a server.
+//! - **Sizes.** In a file, the input of a message may have up to 900 MiB, a reply up to 10^9 bytes; both up to 120 MiB on RabbitMQ, 256 MiB on Redis.
 //!   Both pass through memory and through the broker once, so share what is large and used often ([`Pool::share`]). [`Options::max_bytes`] bounds the file.
 //! - **Room.** What has no room, in the file or on its disk, is refused with an error that says so
 //!   ([`TaskError::Rejected`]). What was published waits for room as long as a lease; then the pool is broken, and every wait says why.
@@ -170,6 +175,9 @@ mod node;
 mod options;
 #[doc(hidden)]
 pub mod probe;
+mod process;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod worker;
 
 pub use broker::{BrokerError, BrokerUrl};

@@ -104,7 +104,7 @@ impl Node {
     /// Ends the thread.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.broker.wake();
+        self.broker.stop();
     }
 
     /// Why the thread ended by itself, if it did.

@@ -21,7 +21,7 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The file of the broker, made where there is none, or the URL of a RabbitMQ server (feature `amqp`). Without one, a temporary
+    /// The file of the broker, made where there is none, or the URL of a RabbitMQ or Redis server (features `amqp`, `redis`). Without one, a temporary
     /// file that goes with the pool.
     #[doc(alias = "broker_url")]
     pub broker: Option<BrokerUrl>,

@@ -4,13 +4,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where a broker is: a file, or the URL of a RabbitMQ server (feature `amqp`).
+/// Where a broker is: a file, or the URL of a RabbitMQ server (feature `amqp`) or of a Redis server (feature `redis`).
 ///
 /// Made of a path or of a text; a text that has `://` in it is a URL:
 /// `amqp://USER:PASSWORD@HOST:PORT/VHOST?prefix=NAME&heartbeat=SECONDS`. All but the host may be left out: user and password are
 /// `guest`, the port is 5672, the virtual host `/` (written `%2f`), the heartbeat 10 s: a server from which nothing comes for twice as
 /// long is tried anew. The names of all queues and exchanges begin
-/// with the prefix, by default `par`. What is wrong with a URL is told by who opens the broker.
+/// with the prefix, by default `par`. Or `redis://USER:PASSWORD@HOST:PORT/DB?prefix=NAME`, and over TLS (feature `redis-tls`)
+/// `rediss://...?cacertfile=FILE`, where the file has the certificates that are trusted, instead of the system's. What is wrong with a URL
+/// is told by who opens the broker.
 ///
 /// ```
 /// use par_dist::BrokerUrl;

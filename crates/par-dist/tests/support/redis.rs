@@ -17,6 +17,8 @@ rm -rf -- "$1"
 pub(crate) struct Redis {
     folder: tempfile::TempDir,
     port: u16,
+    /// What it writes to its disk, and when.
+    keeps: [&'static str; 4],
     server: Child,
     guard: Child,
     told: Option<ChildStdin>,
@@ -25,6 +27,16 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_that(["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// One that forgets everything when it ends.
+    #[allow(dead_code, reason = "not every test uses it")]
+    pub(crate) fn start_forgetful() -> Result<Self> {
+        Self::start_that(["--appendonly", "no", "--appendfsync", "no"])
+    }
+
+    fn start_that(keeps: [&'static str; 4]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         // Nobody else gets a port that was just given: the system goes round them.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -34,10 +46,11 @@ impl Redis {
             .stdin(Stdio::piped())
             .spawn()?;
         let told = guard.stdin.take();
-        let server = launch(folder.path(), port)?;
+        let server = launch(folder.path(), port, keeps)?;
         let mut redis = Redis {
             folder,
             port,
+            keeps,
             server,
             guard,
             told,
@@ -84,7 +97,7 @@ impl Redis {
 
     /// Starts it again, in the same folder.
     pub(crate) fn start_again(&mut self) -> Result<()> {
-        self.server = launch(self.folder.path(), self.port)?;
+        self.server = launch(self.folder.path(), self.port, self.keeps)?;
         self.ready()
     }
 
@@ -110,10 +123,11 @@ impl Drop for Redis {
     }
 }
 
-fn launch(folder: &std::path::Path, port: u16) -> Result<Child> {
+fn launch(folder: &std::path::Path, port: u16, keeps: [&str; 4]) -> Result<Child> {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+        .args(keeps)
+        .arg("--dir")
         .arg(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -8,6 +8,7 @@ use super::ring::Ring;
 use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
 use crate::BrokerError;
 use crate::app::message::Properties;
+use crate::process::Process;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -366,7 +367,7 @@ impl Transport for File {
             let others: Vec<(i64, Process, i64)> = others.collect::<rusqlite::Result<_>>()?;
             let mut freed = 0;
             for (id, process, until) in others {
-                if process.boot != this.boot || until < now || !process.lives() {
+                if !process.is_of_this_boot(&this) || until < now || process.is_dead(&this) {
                     freed += tx.execute(
                         "UPDATE tasks SET consumer = NULL, redelivered = 1 WHERE consumer = ?",
                         [id],
@@ -525,37 +526,6 @@ impl Drop for File {
             let _ = left;
         }
     }
-}
-
-/// A process of this machine.
-#[derive(Debug, Clone, PartialEq)]
-struct Process {
-    boot: String,
-    pid: u32,
-    started: i64,
-}
-
-impl Process {
-    fn this() -> Self {
-        let pid = std::process::id();
-        Process {
-            boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
-            pid,
-            started: started(pid).unwrap_or(0),
-        }
-    }
-
-    fn lives(&self) -> bool {
-        started(self.pid) == Some(self.started)
-    }
-}
-
-/// When a process started, in ticks since boot: the 22nd field of its status (proc(5)). A zombie lives no more.
-fn started(pid: u32) -> Option<i64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok())?
 }
 
 fn since_boot() -> i64 {

@@ -213,9 +213,9 @@ fn open_one(option: &'static str, place: &str, config: &Config) -> std::result::
         #[cfg(not(feature = "amqp"))]
         Some(("amqp" | "amqps", _)) => bad(lacks(place, "amqp")),
         #[cfg(feature = "redis")]
-        Some(("redis", _)) => Ok(both(Redis::open(place, config)?)),
+        Some(("redis" | "rediss", _)) => Ok(both(Redis::open(option, place, config)?)),
         #[cfg(not(feature = "redis"))]
-        Some(("redis", _)) => bad(lacks(place, "redis")),
+        Some(("redis" | "rediss", _)) => bad(lacks(place, "redis")),
         Some(_) => bad(format!(
             "a path, `memory:`, `amqp://...` or `redis://...` is expected, got {}",
             crate::BrokerUrl::from(place)

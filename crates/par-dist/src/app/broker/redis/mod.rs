@@ -13,10 +13,12 @@ mod scripts;
 mod wire;
 
 use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
+use crate::app::AppError;
 use crate::app::config::Config;
 use crate::app::control_message;
+use crate::redis_server::{Address, is_away};
 use crate::{BrokerError, BrokerUrl};
-use ::redis::{Client, Connection, RedisError, RedisResult, cmd};
+use ::redis::{Connection, RedisError, RedisResult, cmd};
 use jiff::Timestamp;
 use listen::Listener;
 use parking_lot::Mutex;
@@ -33,8 +35,6 @@ type Result<T> = std::result::Result<T, BrokerError>;
 const OUTAGE: Duration = Duration::from_secs(60);
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a server that is there may take for an answer.
-const ANSWER: Duration = Duration::from_secs(30);
 /// How long what a worker of Celery's has leased is left alone, in seconds; kombu's own default.
 const VISIBILITY: f64 = 3600.0;
 /// What the tags of ours begin with.
@@ -42,7 +42,7 @@ const OURS: &str = "par:";
 
 pub(crate) struct Redis {
     url: BrokerUrl,
-    client: Client,
+    address: Address,
     connection: Mutex<Option<Connection>>,
     scripts: Scripts,
     /// This consumer: what its tags begin with.
@@ -60,21 +60,28 @@ pub(crate) struct Redis {
 
 impl Redis {
     /// Connects.
-    pub(crate) fn open(url: &str, config: &Config) -> Result<Self> {
+    pub(crate) fn open(
+        option: &'static str,
+        url: &str,
+        config: &Config,
+    ) -> std::result::Result<Self, AppError> {
         let broker = BrokerUrl::from(url);
         let refused = |error: RedisError| BrokerError::Open {
             broker: broker.clone(),
             reason: error.to_string(),
         };
-        let client = Client::open(url).map_err(refused)?;
+        let address = Address::parse(url, &[]).map_err(|reason| AppError::Option {
+            option,
+            reason: format!("{broker}: {reason}"),
+        })?;
         let me = uuid::Uuid::new_v4().to_string();
-        let db = client.get_connection_info().redis_settings().db();
-        let listener = Listener::new(&client, &me, db);
-        let connection = connect(&client).map_err(refused)?;
+        let db = address.client.get_connection_info().redis_settings().db();
+        let listener = Listener::new(&address.client, &me, db);
+        let connection = address.connect().map_err(refused)?;
         Ok(Redis {
             url: broker.clone(),
             connection: Mutex::new(Some(connection)),
-            client,
+            address,
             scripts: Scripts::new(),
             me: format!("{OURS}{me}:"),
             number: AtomicI64::new(0),
@@ -115,7 +122,7 @@ impl Redis {
         let mut slot = self.connection.lock();
         let connection = match &mut *slot {
             Some(open) => open,
-            none => none.insert(connect(&self.client)?),
+            none => none.insert(self.address.connect()?),
         };
         let answer = ask(connection);
         if answer.as_ref().is_err_and(is_away) {
@@ -221,23 +228,6 @@ impl Redis {
 
 fn later(queue: &str) -> String {
     format!("{queue}.later")
-}
-
-fn connect(client: &Client) -> RedisResult<Connection> {
-    let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-    connection.set_read_timeout(Some(ANSWER))?;
-    connection.set_write_timeout(Some(ANSWER))?;
-    Ok(connection)
-}
-
-/// Whether an error is of the connection, or of a server that is starting, or is no master for now.
-fn is_away(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_unrecoverable_error()
-        || matches!(
-            error.code(),
-            Some("LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "BUSY")
-        )
 }
 
 impl Transport for Redis {
