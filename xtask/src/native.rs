@@ -68,14 +68,14 @@ pub(crate) static APPS_ON_RABBITMQ: Native = Native {
 
 pub(crate) static APPS_ON_REDIS: Native = Native {
     beside: " apps on Redis",
-    needs: &[&REDIS],
+    needs: &[&REDIS, &OPENSSL],
     tests: &["--test=app_redis"],
     ..FULL
 };
 
 pub(crate) static CLUSTERS_ON_REDIS: Native = Native {
     beside: " clusters on Redis",
-    needs: &[&REDIS],
+    needs: &[&REDIS, &OPENSSL],
     tests: &["--test=cluster_redis", "--", "--test-threads=2"],
     ..FULL
 };

@@ -275,3 +275,18 @@ fn deaths_at_named_places_lose_what_they_may_and_no_more() {
     let redis = Redis::start().expect("a server");
     storm::deaths_at_named_places(Some(&redis.url()));
 }
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn it_goes_over_tls() {
+    let redis = Redis::start_with_tls().expect("a server");
+    let (url, authority) = redis.tls().expect("it has one");
+    let trusting = format!("{url}?cacertfile={}", authority.display());
+    let app = tasks(App::builder("test").broker(&trusting)).build().expect("it connects");
+    let _worker = app.worker().start().expect("it starts");
+    let sum = app.delay::<add>((2, 3)).expect("sent");
+    assert_eq!(sum.get(PATIENCE).expect("a value"), 5);
+    let error = App::builder("test").broker(&url).build().map(drop);
+    let error = error.expect_err("nobody knows its authority").to_string();
+    assert!(error.contains("certificate"), "{error}");
+}

@@ -246,3 +246,21 @@ fn urls_that_are_wrong_are_told() {
         assert!(error.contains(said), "{url}: {error}");
     }
 }
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn it_goes_over_tls_and_a_stranger_is_not_trusted() {
+    let server = Redis::start_with_tls().expect("a server");
+    let (url, authority) = server.tls().expect("it has one");
+    let trusting = format!("{url}?cacertfile={}", authority.display());
+    let pool = pool(&trusting, 1);
+    assert_eq!(pool.submit::<square>(6).expect("submit").wait(), Ok(36));
+    let options = Options {
+        broker: Some(url.into()),
+        local_workers: false,
+        ..Options::default()
+    };
+    let built = ClusterPool::builder().options(options).build();
+    let error = built.map(drop).expect_err("nobody knows its authority").to_string();
+    assert!(error.contains("certificate"), "{error}");
+}

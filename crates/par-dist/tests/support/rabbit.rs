@@ -1,6 +1,9 @@
 //! A RabbitMQ server of one's own, for tests and measurements: on a free port of the loopback, in a folder of its own, with an epmd of
 //! its own. It ends with the value, and with the process that started it, however that ends.
 
+#[path = "certificates.rs"]
+mod certificates;
+
 use std::fs;
 use std::io::{Error, Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -35,32 +38,9 @@ pub(crate) struct Rabbit {
     tls: Option<u16>,
 }
 
-/// An authority and a certificate for localhost; the lines of the configuration that use them.
-fn certificates(folder: &Path, port: u16) -> Result<String> {
-    let openssl = |arguments: &str| {
-        let output = Command::new("openssl")
-            .args(arguments.split(' '))
-            .current_dir(folder)
-            .output()?;
-        if !output.status.success() {
-            return Err(Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
-        }
-        Ok(())
-    };
-    fs::write(
-        folder.join("names"),
-        "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n",
-    )?;
-    let key = "-newkey rsa:2048 -nodes -days 2";
-    openssl(&format!(
-        "req -x509 {key} -subj /CN=authority -keyout authority.key -out authority.pem"
-    ))?;
-    openssl(
-        &format!("req {key} -subj /CN=localhost -keyout server.key -out server.csr").replace(" -days 2", ""),
-    )?;
-    openssl(
-        "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names -out server.pem",
-    )?;
+/// What a server with TLS on a port is configured with.
+fn secure(folder: &Path, port: u16) -> Result<String> {
+    certificates::make(folder)?;
     let path = |name: &str| folder.join(name).display().to_string();
     Ok(format!(
         "listeners.ssl.local = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n",
@@ -113,7 +93,7 @@ impl Rabbit {
             "listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\nlog.file.level = warning\n"
         );
         if let Some(tls) = tls {
-            config += &certificates(&folder, tls)?;
+            config += &secure(&folder, tls)?;
         }
         fs::write(folder.join("rabbitmq.conf"), config)?;
         fs::write(folder.join("enabled_plugins"), "[].\n")?;

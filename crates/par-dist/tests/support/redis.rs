@@ -1,10 +1,16 @@
 //! A Redis server of one's own, for tests: on a free port of the loopback, in a folder of its own. Each command is on the disk before it is
 //! answered. It ends with the value, and with the process that started it, however that ends.
 
+#[path = "certificates.rs"]
+mod certificates;
+
 use std::io::{Error, Result, Write};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// Each command is on the disk before it is answered.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// Ends processes once its standard input ends: the last line says which.
 const GUARD: &str = r#"
@@ -17,8 +23,9 @@ rm -rf -- "$1"
 pub(crate) struct Redis {
     folder: tempfile::TempDir,
     port: u16,
-    /// What it writes to its disk, and when.
-    keeps: [&'static str; 4],
+    /// Its options.
+    options: Vec<String>,
+    tls: Option<u16>,
     server: Child,
     guard: Child,
     told: Option<ChildStdin>,
@@ -27,17 +34,38 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Result<Self> {
-        Self::start_that(["--appendonly", "yes", "--appendfsync", "always"])
+        Self::start_that(&DURABLE, false)
     }
 
     /// One that forgets everything when it ends.
     #[allow(dead_code, reason = "not every test uses it")]
     pub(crate) fn start_forgetful() -> Result<Self> {
-        Self::start_that(["--appendonly", "no", "--appendfsync", "no"])
+        Self::start_that(&["--appendonly", "no"], false)
     }
 
-    fn start_that(keeps: [&'static str; 4]) -> Result<Self> {
+    /// One with a second port for TLS, and a certificate that its own authority has signed.
+    pub(crate) fn start_with_tls() -> Result<Self> {
+        Self::start_that(&DURABLE, true)
+    }
+
+    /// The address over TLS, and the certificate of the authority; none without.
+    pub(crate) fn tls(&self) -> Option<(String, std::path::PathBuf)> {
+        let url = format!("rediss://localhost:{}/0", self.tls?);
+        Some((url, self.folder.path().join("authority.pem")))
+    }
+
+    fn start_that(options: &[&str], with_tls: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut tls = None;
+        if with_tls {
+            certificates::make(folder.path())?;
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let files = "--tls-cert-file server.pem --tls-key-file server.key --tls-ca-cert-file authority.pem";
+            let more = format!("--tls-port {port} {files} --tls-auth-clients no");
+            options.extend(more.split(' ').map(str::to_owned));
+            tls = Some(port);
+        }
         // Nobody else gets a port that was just given: the system goes round them.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut guard = Command::new("sh")
@@ -46,11 +74,12 @@ impl Redis {
             .stdin(Stdio::piped())
             .spawn()?;
         let told = guard.stdin.take();
-        let server = launch(folder.path(), port, keeps)?;
+        let server = launch(folder.path(), port, &options)?;
         let mut redis = Redis {
             folder,
             port,
-            keeps,
+            options,
+            tls,
             server,
             guard,
             told,
@@ -97,7 +126,7 @@ impl Redis {
 
     /// Starts it again, in the same folder.
     pub(crate) fn start_again(&mut self) -> Result<()> {
-        self.server = launch(self.folder.path(), self.port, self.keeps)?;
+        self.server = launch(self.folder.path(), self.port, &self.options)?;
         self.ready()
     }
 
@@ -123,12 +152,13 @@ impl Drop for Redis {
     }
 }
 
-fn launch(folder: &std::path::Path, port: u16, keeps: [&str; 4]) -> Result<Child> {
+fn launch(folder: &std::path::Path, port: u16, options: &[String]) -> Result<Child> {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
-        .args(keeps)
+        .args(options)
         .arg("--dir")
         .arg(folder)
+        .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
