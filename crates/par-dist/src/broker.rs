@@ -126,9 +126,9 @@ pub(crate) fn join(place: &Place, joining: Joining) -> Result<Arc<dyn Broker>> {
         }),
         url::Place::Server(url) => match url.split_once("://").map(|(scheme, _)| scheme) {
             #[cfg(feature = "amqp")]
-            Some("amqp") => Ok(amqp::Amqp::join(url, place, joining)?),
+            Some("amqp" | "amqps") => Ok(amqp::Amqp::join(url, place, joining)?),
             #[cfg(not(feature = "amqp"))]
-            Some("amqp") => Err(lacks(place, "amqp")),
+            Some("amqp" | "amqps") => Err(lacks(place, "amqp")),
             #[cfg(feature = "redis")]
             Some("redis" | "rediss") => Ok(redis::Redis::join(url, place, joining)?),
             #[cfg(not(feature = "redis"))]

@@ -91,7 +91,7 @@
 //! # }
 //! ```
 //!
-//! | | file (SQLite) | RabbitMQ (feature `amqp`) | Redis (feature `redis`, with TLS `redis-tls`) |
+//! | | file (SQLite) | RabbitMQ (feature `amqp`, with TLS `amqp-tls`) | Redis (feature `redis`, with TLS `redis-tls`) |
 //! |---|---|---|---|
 //! | workers | on the machine of the file | on any machine | on any machine |
 //! | who says what may run | the file: a lease is a transaction | the pool: the server carries offers, and each is granted to one worker, once | the server: a lease is a script |
@@ -111,8 +111,7 @@
 //! Durable is the queue, not the promise: it ends with its pool, in whose memory the handles are.
 //!
 //! Names of queues begin with a prefix, `par` unless the URL has another one (`?prefix=jobs`). Queues are `PREFIX.work.QUEUE` and
-//! `PREFIX.peer.NUMBER`, the exchange of heartbeats is `PREFIX.peers`. Connections to RabbitMQ are plain TCP for now: use a network that you
-//! trust. Keys on Redis begin with the prefix in braces.
+//! `PREFIX.peer.NUMBER`, the exchange of heartbeats is `PREFIX.peers`. Keys on Redis begin with the prefix in braces.
 //!
 //! On Redis two steps of the server go with each message, one before it is run and one after, each with a write to the disk if the server is to
 //! lose nothing; many at a time share only what is published, leased and read. It suits tasks of some milliseconds, on any number of machines. A

@@ -57,12 +57,8 @@ fn refusal(url: &str, queue: &str) -> String {
 #[test]
 fn urls_that_are_wrong_are_told() {
     assert_eq!(
-        refusal("amqps://ann:secret@example.org", "default"),
-        "bad option broker: amqps://ann:***@example.org: TLS is not supported yet; expected amqp://"
-    );
-    assert_eq!(
-        refusal("redis://example.org", "default"),
-        "bad option broker: redis://example.org: unknown scheme \"redis\"; expected amqp://HOST, or the path of a file"
+        refusal("http://ann:secret@example.org", "default"),
+        "bad option broker: a path, `amqp://...` or `redis://...` is expected, got http://ann:***@example.org"
     );
     assert_eq!(
         refusal("amqp://example.org", &"q".repeat(300)),
@@ -190,4 +186,19 @@ fn what_is_too_long_for_a_message_is_refused_and_the_rest_goes_on() {
         back.is_ok_and(|back| back.len() == 30 << 20),
         "a long one that fits"
     );
+}
+
+#[cfg(feature = "amqp-tls")]
+#[test]
+fn it_goes_over_tls_and_a_stranger_is_not_trusted() {
+    let server = Rabbit::start_with_tls().expect("a server");
+    let (url, authority) = server.tls().expect("it has one");
+    let trusting = format!("{url}?cacertfile={}", authority.display());
+    let pool = started(&trusting, "default").expect("a pool");
+    assert_eq!(
+        pool.submit::<length>(vec![0; 100]).expect("submit").wait(),
+        Ok(100)
+    );
+    let text = refusal(&url, "default");
+    assert!(text.contains("certificate"), "{text}");
 }

@@ -282,7 +282,9 @@ fn it_goes_over_tls() {
     let redis = Redis::start_with_tls().expect("a server");
     let (url, authority) = redis.tls().expect("it has one");
     let trusting = format!("{url}?cacertfile={}", authority.display());
-    let app = tasks(App::builder("test").broker(&trusting)).build().expect("it connects");
+    let app = tasks(App::builder("test").broker(&trusting))
+        .build()
+        .expect("it connects");
     let _worker = app.worker().start().expect("it starts");
     let sum = app.delay::<add>((2, 3)).expect("sent");
     assert_eq!(sum.get(PATIENCE).expect("a value"), 5);

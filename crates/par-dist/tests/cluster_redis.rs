@@ -261,6 +261,9 @@ fn it_goes_over_tls_and_a_stranger_is_not_trusted() {
         ..Options::default()
     };
     let built = ClusterPool::builder().options(options).build();
-    let error = built.map(drop).expect_err("nobody knows its authority").to_string();
+    let error = built
+        .map(drop)
+        .expect_err("nobody knows its authority")
+        .to_string();
     assert!(error.contains("certificate"), "{error}");
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 /// `amqp://USER:PASSWORD@HOST:PORT/VHOST?prefix=NAME&heartbeat=SECONDS`. All but the host may be left out: user and password are
 /// `guest`, the port is 5672, the virtual host `/` (written `%2f`), the heartbeat 10 s: a server from which nothing comes for twice as
 /// long is tried anew. The names of all queues and exchanges begin
-/// with the prefix, by default `par`. Or `redis://USER:PASSWORD@HOST:PORT/DB?prefix=NAME`, and over TLS (feature `redis-tls`)
-/// `rediss://...?cacertfile=FILE`, where the file has the certificates that are trusted, instead of the system's. What is wrong with a URL
+/// with the prefix, by default `par`. Over TLS (feature `amqp-tls`) it is `amqps://`, the port 5671, and
+/// `cacertfile=FILE` has the certificates that are trusted, instead of the system's. Or `redis://USER:PASSWORD@HOST:PORT/DB?prefix=NAME`, and over TLS (feature `redis-tls`)
+/// `rediss://...?cacertfile=FILE`. What is wrong with a URL
 /// is told by who opens the broker.
 ///
 /// ```

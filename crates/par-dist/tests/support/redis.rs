@@ -61,7 +61,8 @@ impl Redis {
         if with_tls {
             certificates::make(folder.path())?;
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-            let files = "--tls-cert-file server.pem --tls-key-file server.key --tls-ca-cert-file authority.pem";
+            let files =
+                "--tls-cert-file server.pem --tls-key-file server.key --tls-ca-cert-file authority.pem";
             let more = format!("--tls-port {port} {files} --tls-auth-clients no");
             options.extend(more.split(' ').map(str::to_owned));
             tls = Some(port);

@@ -6,6 +6,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -44,7 +45,11 @@ fn expires() -> FieldTable {
 async fn connect(shared: &Shared, first: bool) -> Result<Line> {
     let server = &shared.server;
     let uri = AMQPUri {
-        scheme: AMQPScheme::AMQP,
+        scheme: if server.secure {
+            AMQPScheme::AMQPS
+        } else {
+            AMQPScheme::AMQP
+        },
         authority: AMQPAuthority {
             userinfo: AMQPUserInfo {
                 username: server.user.clone(),
@@ -64,7 +69,12 @@ async fn connect(shared: &Shared, first: bool) -> Result<Line> {
         .with_connection_name(name.into())
         // Tries are counted here, not there.
         .configure_backoff(|backoff| backoff.with_max_times(0));
-    let connection = Connection::connect_uri(uri, properties).await?;
+    let known_by = OwnedTLSConfig {
+        identity: None,
+        cert_chain: server.authority.clone(),
+    };
+    let runtime = lapin::runtime::default_runtime()?;
+    let connection = Connection::connect_uri_with_config(uri, properties, known_by, runtime).await?;
     let admin = connection.create_channel().await?;
     let own = shared.queue_of(shared.me);
     if !first {

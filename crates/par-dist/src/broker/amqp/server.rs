@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 const PORT: u16 = 5672;
+const SECURE_PORT: u16 = 5671;
 const HEARTBEAT: u16 = 10;
 /// Queues have names of at most 255 bytes.
 const PREFIX: usize = 60;
@@ -19,20 +20,19 @@ pub(super) struct Server {
     pub(super) prefix: String,
     /// Seconds.
     pub(super) heartbeat: u16,
+    /// Over TLS.
+    pub(super) secure: bool,
+    /// The certificates by which the server is known, in PEM, instead of the system's.
+    pub(super) authority: Option<String>,
 }
 
 impl Server {
     /// Reads a URL; the error says what was expected.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        match scheme {
-            "amqp" => {}
-            "amqps" => return Err("TLS is not supported yet; expected amqp://".to_owned()),
-            other => {
-                return Err(format!(
-                    "unknown scheme {other:?}; expected amqp://HOST, or the path of a file"
-                ));
-            }
+        let secure = scheme == "amqps";
+        if secure && !cfg!(feature = "amqp-tls") {
+            return Err("it needs the feature `amqp-tls`, which this program was built without".to_owned());
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -56,6 +56,7 @@ impl Server {
             return Err("the host is missing; expected amqp://USER:PASSWORD@HOST:PORT/VHOST".to_owned());
         }
         let port = match port.strip_prefix(':') {
+            None if port.is_empty() && secure => SECURE_PORT,
             None if port.is_empty() => PORT,
             Some(digits) => digits
                 .parse()
@@ -86,6 +87,8 @@ impl Server {
             vhost,
             prefix: "par".to_owned(),
             heartbeat: HEARTBEAT,
+            secure,
+            authority: None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -109,9 +112,14 @@ impl Server {
                                 format!("bad heartbeat {value:?}; expected a number of seconds from 1 to 600")
                             })?;
                 }
+                "cacertfile" if secure => {
+                    let file = unescape(value)?;
+                    let read = std::fs::read_to_string(&file);
+                    server.authority = Some(read.map_err(|error| format!("cacertfile {file}: {error}"))?);
+                }
                 other => {
                     return Err(format!(
-                        "unknown parameter {other:?}; expected prefix or heartbeat"
+                        "unknown parameter {other:?}; expected prefix, heartbeat or, with amqps, cacertfile"
                     ));
                 }
             }
@@ -174,14 +182,18 @@ mod tests {
                 vhost: "x/y".to_owned(),
                 prefix: "jobs".to_owned(),
                 heartbeat: 3,
+                secure: false,
+                authority: None,
             }
         );
+        #[cfg(feature = "amqp-tls")]
+        {
+            let secure = Server::parse("amqps://h").expect("secure");
+            assert_eq!((secure.port, secure.secure), (5671, true));
+            let error = Server::parse("amqps://h?cacertfile=/nowhere").expect_err("no file");
+            assert!(error.starts_with("cacertfile /nowhere: "), "{error}");
+        }
         for (url, expected) in [
-            ("amqps://h", "TLS is not supported yet; expected amqp://"),
-            (
-                "redis://h",
-                "unknown scheme \"redis\"; expected amqp://HOST, or the path of a file",
-            ),
             (
                 "amqp://",
                 "the host is missing; expected amqp://USER:PASSWORD@HOST:PORT/VHOST",
@@ -212,7 +224,7 @@ mod tests {
             ),
             (
                 "amqp://h?x=1",
-                "unknown parameter \"x\"; expected prefix or heartbeat",
+                "unknown parameter \"x\"; expected prefix, heartbeat or, with amqps, cacertfile",
             ),
             (
                 "amqp://h?heartbeat=0",
