@@ -32,6 +32,8 @@ pub(super) struct Inner {
     pub(super) hooks: Arc<dyn Hooks>,
     transport: Arc<dyn Transport>,
     results: Arc<dyn Results>,
+    /// Whether both are one.
+    pub(super) together: bool,
 }
 
 /// A task that the app knows.
@@ -262,6 +264,7 @@ impl App {
                 hooks: Arc::new(NoHooks),
                 transport,
                 results,
+                together: false,
             }),
         }
     }
@@ -464,7 +467,7 @@ impl AppBuilder {
                 tasks.insert(name.clone(), Known { code: None, options });
             }
         }
-        let (transport, results) = open(&config)?;
+        let (transport, results, together) = open(&config)?;
         Ok(App {
             inner: Arc::new(Inner {
                 name: self.name,
@@ -474,6 +477,7 @@ impl AppBuilder {
                 hooks: self.hooks,
                 transport,
                 results,
+                together,
             }),
         })
     }

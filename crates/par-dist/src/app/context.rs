@@ -3,7 +3,7 @@
 //! What it asks for lies with the thread that runs it until it has returned; so it returns the word of it ([`Leave`]) as its error.
 
 use super::arguments::Called;
-use super::broker::Outgoing;
+use super::broker::{Outcome, Outgoing};
 use super::builder::App;
 use super::control::{Cancelled, Control};
 use super::message::{Message, Signature};
@@ -184,11 +184,11 @@ impl TaskContext {
             reason: error.to_string(),
         })?;
         let state = State::Other(state.to_owned());
-        let document = document(&self.run.id, &state, meta, &[]);
-        Ok(self
-            .app
-            .results()
-            .store(&self.run.id, self.run.reply_to.as_deref(), &document)?)
+        Ok(self.app.results().store(Outcome {
+            id: self.run.id.clone(),
+            to: self.run.reply_to.clone(),
+            document: document(&self.run.id, &state, meta, &[]),
+        })?)
     }
 
     /// Again, after that time or what the task's [`Retry`](super::Retry) says. It fails if it was tried as often as that allows.

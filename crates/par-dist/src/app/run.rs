@@ -1,12 +1,12 @@
 //! One run of a task: from what was leased to what comes of it, and who is told.
 //!
-//! 1. A task that acknowledges early is acknowledged before it runs; one that acknowledges late after its outcome is kept and what follows is sent.
+//! 1. A task that acknowledges early is acknowledged before it runs; one that acknowledges late with its outcome and what follows, or after them.
 //!    So a death in between loses the one, and runs the other again.
 //! 2. The next attempt of a task takes its place in its queue in one step, where it is still leased.
 //! 3. Of calls with the same key one copy is run; it is claimed before it is acknowledged.
 
 use super::arguments::{CallError, Code};
-use super::broker::{Incoming, Outgoing, Tag};
+use super::broker::{Incoming, Outcome, Outgoing, Tag};
 use super::builder::App;
 use super::call::{COPY, KEY, from_now};
 use super::context::{Ran, RunInfo, TaskContext, Wish};
@@ -105,8 +105,11 @@ pub(super) fn begin(
     let reply_to = incoming.properties.reply_to.clone();
     let end = |id: Option<&str>, kind: &str, text: &str, state: State| {
         if let Some(id) = id {
-            let document = document(id, &state, exception(kind, text), &[]);
-            app.results().store(id, reply_to.as_deref(), &document)?;
+            app.results().store(Outcome {
+                id: id.to_owned(),
+                to: reply_to.clone(),
+                document: document(id, &state, exception(kind, text), &[]),
+            })?;
         }
         transport.acknowledge(&[tag])?;
         Ok(None)
@@ -139,7 +142,7 @@ pub(super) fn begin(
             message,
             at: eta,
         };
-        transport.replace(tag, &[later])?;
+        transport.conclude(Some(tag), None, &[later])?;
         return Ok(None);
     }
     let mut begun = match Begun::new(app, message, &queue, incoming.redelivered) {
@@ -179,20 +182,31 @@ pub(super) fn end(app: &App, begun: &Begun, ended: Ended) -> Result<(), BrokerEr
     let done = conclude(app, begun, ended);
     let run = &begun.context.run;
     let transport = app.transport();
-    if let Some((state, value, children)) = &done.outcome {
-        if !begun.message.headers.ignore_result.unwrap_or(false) {
-            let document = document(&run.id, state, value.clone(), children);
-            app.results().store(&run.id, run.reply_to.as_deref(), &document)?;
-        }
-        hooks::call("after", || app.inner.hooks.after(&begun.context, state, value));
+    let mut kept = None;
+    if let Some((state, value, children)) = &done.outcome
+        && !begun.message.headers.ignore_result.unwrap_or(false)
+    {
+        kept = Some(Outcome {
+            id: run.id.clone(),
+            to: run.reply_to.clone(),
+            document: document(&run.id, state, value.clone(), children),
+        });
+    }
+    if !app.inner.together
+        && let Some(outcome) = kept.take()
+    {
+        app.results().store(outcome)?;
     }
     match begun.lease {
-        Some(tag) if done.back => transport.release(&[tag]),
-        Some(tag) if done.rejected => transport.reject(tag),
-        Some(tag) => transport.replace(tag, &done.next),
-        None if done.next.is_empty() => Ok(()),
-        None => transport.publish(&done.next),
+        Some(tag) if done.back => transport.release(&[tag])?,
+        Some(tag) if done.rejected => transport.reject(tag)?,
+        None if kept.is_none() && done.next.is_empty() => {}
+        lease => transport.conclude(lease, kept, &done.next)?,
     }
+    if let Some((state, value, _)) = &done.outcome {
+        hooks::call("after", || app.inner.hooks.after(&begun.context, state, value));
+    }
+    Ok(())
 }
 
 /// Runs a task in the thread that sends it, and what follows it as well.
@@ -218,7 +232,11 @@ pub(super) fn eagerly(app: &App, task: Outgoing) {
         if let Some((state, value, children)) = outcome {
             let document = document(&id, &state, value, &children);
             // In memory; if even that fails, nothing is known of the task, and that is told.
-            let _ = app.results().store(&id, None, &document);
+            let _ = app.results().store(Outcome {
+                id,
+                to: None,
+                document,
+            });
         }
     }
 }

@@ -111,6 +111,15 @@ pub(crate) struct Revocation {
     pub(crate) terminate: bool,
 }
 
+/// What came of a task, for who waits for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) id: String,
+    /// The queue of who called.
+    pub(crate) to: Option<String>,
+    pub(crate) document: Value,
+}
+
 /// What carries tasks. All calls may come from any thread.
 pub(crate) trait Transport: Send + Sync {
     /// Puts tasks into their queues, all or none.
@@ -137,8 +146,9 @@ pub(crate) trait Transport: Send + Sync {
     fn reject(&self, tag: Tag) -> Result<()> {
         self.acknowledge(&[tag]).map(drop)
     }
-    /// Ends a leased task and publishes what follows, such as its next attempt; in a file in one step, and nothing if it is leased no more.
-    fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()>;
+    /// Ends a run: its lease, if it still has one; with its outcome, where that is kept by this; and with what follows, such as its next attempt. In a
+    /// file and on Redis in one step, and nothing of it if it is leased no more.
+    fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()>;
     /// Shows that this consumer lives, and takes back what dead ones had leased (rule 2).
     fn beat(&self) -> Result<()>;
     /// How long a heartbeat may stand still.
@@ -162,7 +172,7 @@ pub(crate) trait Transport: Send + Sync {
 /// What keeps results, as documents of Celery's.
 pub(crate) trait Results: Send + Sync {
     /// Keeps the outcome of a task, or tells it to the queue of who called.
-    fn store(&self, id: &str, to: Option<&str>, document: &Value) -> Result<()>;
+    fn store(&self, outcome: Outcome) -> Result<()>;
     /// The queue to which results are sent, where they are.
     fn reply_to(&self) -> Option<&str>;
     /// The outcome of a task, if one is known.
@@ -177,29 +187,30 @@ pub(crate) trait Results: Send + Sync {
     fn wait(&self, id: &str, since: Seen, timeout: Duration);
 }
 
-type Both = (Arc<dyn Transport>, Arc<dyn Results>);
+/// What carries tasks, what keeps results, and whether it is the same.
+type Both = (Arc<dyn Transport>, Arc<dyn Results>, bool);
 
 fn both(broker: impl Transport + Results + 'static) -> Both {
     let broker = Arc::new(broker);
-    (Arc::clone(&broker) as Arc<dyn Transport>, broker)
+    (Arc::clone(&broker) as Arc<dyn Transport>, broker, true)
 }
 
 /// Opens what carries tasks, and what keeps results.
 pub(super) fn open(config: &Config) -> std::result::Result<Both, AppError> {
-    let (transport, own) = open_one("broker", &config.broker, config)?;
-    let results = match config.results.as_deref() {
-        None => own,
-        Some(same) if same == config.broker => own,
-        Some("rpc://") if own.reply_to().is_some() => own,
+    let (transport, own, _) = open_one("broker", &config.broker, config)?;
+    match config.results.as_deref() {
+        None => {}
+        Some(same) if same == config.broker => {}
+        Some("rpc://") if own.reply_to().is_some() => {}
         Some("rpc://") => {
             return Err(AppError::Option {
                 option: "results",
                 reason: "rpc:// needs a broker that is a RabbitMQ server".to_owned(),
             });
         }
-        Some(other) => open_one("results", other, config)?.1,
-    };
-    Ok((transport, results))
+        Some(other) => return Ok((transport, open_one("results", other, config)?.1, false)),
+    }
+    Ok((transport, own, true))
 }
 
 fn open_one(option: &'static str, place: &str, config: &Config) -> std::result::Result<Both, AppError> {

@@ -2,7 +2,7 @@
 //!
 //! So what a task says of itself and what comes of it are told in order, and a child has no connection of its own.
 
-use super::{Incoming, Outgoing, Result, Results, Revocation, Seen, Tag, Transport};
+use super::{Incoming, Outcome, Outgoing, Result, Results, Revocation, Seen, Tag, Transport};
 use crate::BrokerError;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -20,11 +20,7 @@ pub(crate) enum Ask {
         id: String,
         terminate: bool,
     },
-    Store {
-        id: String,
-        to: Option<String>,
-        document: Value,
-    },
+    Store(Outcome),
     Outcome(String),
     Forget(String),
     Claim {
@@ -50,7 +46,7 @@ pub(crate) fn answer(transport: &dyn Transport, results: &dyn Results, ask: Ask)
         Ask::Revoke { id, terminate } => transport
             .revoke(&Revocation { id, terminate })
             .map(|()| Value::Null),
-        Ask::Store { id, to, document } => results.store(&id, to.as_deref(), &document).map(|()| Value::Null),
+        Ask::Store(outcome) => results.store(outcome).map(|()| Value::Null),
         // None is not the same as a document that is null; there is no such document.
         Ask::Outcome(id) => results.outcome(&id).map(|document| json!(document)),
         Ask::Forget(id) => results.forget(&id).map(|()| Value::Null),
@@ -109,7 +105,7 @@ impl<A: Fn(Ask) -> Answer + Send + Sync> Transport for Proxy<A> {
         self.not_here()
     }
 
-    fn replace(&self, _: Tag, _: &[Outgoing]) -> Result<()> {
+    fn conclude(&self, _: Option<Tag>, _: Option<Outcome>, _: &[Outgoing]) -> Result<()> {
         self.not_here()
     }
 
@@ -148,12 +144,8 @@ impl<A: Fn(Ask) -> Answer + Send + Sync> Transport for Proxy<A> {
 }
 
 impl<A: Fn(Ask) -> Answer + Send + Sync> Results for Proxy<A> {
-    fn store(&self, id: &str, to: Option<&str>, document: &Value) -> Result<()> {
-        self.ask(Ask::Store {
-            id: id.to_owned(),
-            to: to.map(str::to_owned),
-            document: document.clone(),
-        })
+    fn store(&self, outcome: Outcome) -> Result<()> {
+        self.ask(Ask::Store(outcome))
     }
 
     fn reply_to(&self) -> Option<&str> {

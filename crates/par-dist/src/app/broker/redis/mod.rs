@@ -12,7 +12,7 @@ mod listen;
 mod scripts;
 mod wire;
 
-use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
+use super::{Incoming, Outcome, Outgoing, Results, Revocation, Seen, Tag, Transport};
 use crate::app::AppError;
 use crate::app::config::Config;
 use crate::app::control_message;
@@ -135,8 +135,8 @@ impl Redis {
         format!("{}{}", self.me, tag.0)
     }
 
-    /// Puts tasks, and ends the lease of `tag`, if there is one; false if it was leased no more.
-    fn put(&self, tag: Option<Tag>, tasks: &[Outgoing]) -> Result<bool> {
+    /// Puts tasks and an outcome, and ends the lease of `tag`, if there is one; false, and nothing of it, if it was leased no more.
+    fn put(&self, tag: Option<Tag>, outcome: Option<&Outcome>, tasks: &[Outgoing]) -> Result<bool> {
         let now = Timestamp::now();
         let reply_to = self.me.trim_start_matches(OURS).trim_end_matches(':');
         let tasks: Vec<(String, String, String)> = tasks
@@ -160,6 +160,9 @@ impl Redis {
             let mut put = self.scripts.put.key(UNACKED);
             put.key(INDEX);
             put.arg(tag.map_or_else(String::new, |tag| self.tag(tag)));
+            let document = outcome.map(|outcome| outcome.document.to_string());
+            put.key(outcome.map_or_else(String::new, |outcome| meta(&outcome.id)));
+            put.arg(document.unwrap_or_default()).arg(millis(self.expires));
             for (key, due, raw) in &tasks {
                 put.key(key).arg(due).arg(raw);
             }
@@ -232,7 +235,7 @@ fn later(queue: &str) -> String {
 
 impl Transport for Redis {
     fn publish(&self, tasks: &[Outgoing]) -> Result<()> {
-        self.put(None, tasks).map(drop)
+        self.put(None, None, tasks).map(drop)
     }
 
     fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>> {
@@ -295,8 +298,8 @@ impl Transport for Redis {
         Ok(())
     }
 
-    fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()> {
-        self.put(Some(tag), by).map(drop)
+    fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()> {
+        self.put(lease, outcome.as_ref(), next).map(drop)
     }
 
     fn beat(&self) -> Result<()> {
@@ -403,19 +406,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Results for Redis {
-    fn store(&self, id: &str, _: Option<&str>, document: &Value) -> Result<()> {
-        let (key, document, expires) = (meta(id), document.to_string(), millis(self.expires));
-        self.call(|connection| {
-            let mut both = ::redis::pipe();
-            both.atomic()
-                .cmd("SET")
-                .arg(&key)
-                .arg(&document)
-                .arg("PX")
-                .arg(expires);
-            both.cmd("PUBLISH").arg(&key).arg(&document);
-            both.query::<()>(connection)
-        })
+    fn store(&self, outcome: Outcome) -> Result<()> {
+        self.put(None, Some(&outcome), &[]).map(drop)
     }
 
     fn reply_to(&self) -> Option<&str> {

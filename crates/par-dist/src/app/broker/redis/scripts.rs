@@ -11,7 +11,8 @@ pub(super) struct Scripts {
     /// KEYS: unacked, index, then for each queue the set of what waits for its time and its four lists. ARGV: how many at most, what tags begin
     /// with, the last number, and then the name of each queue as JSON.
     pub(super) lease: Script,
-    /// KEYS: unacked, index, then one for each message. ARGV: a tag or nothing, then two for each: when it is due or nothing, and the message.
+    /// KEYS: unacked, index, that of an outcome or nothing, then one for each message. ARGV: a tag or nothing, the outcome, how long it is kept in
+    /// milliseconds, then two for each message: when it is due or nothing, and the message.
     pub(super) put: Script,
     /// KEYS: unacked, index, and the list. ARGV: the tag, and the message.
     pub(super) give_back: Script,
@@ -69,7 +70,11 @@ if ARGV[1] ~= '' then
     if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
     redis.call('ZREM', KEYS[2], ARGV[1])
 end
-for at = 3, #KEYS do
+if KEYS[3] ~= '' then
+    redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+    redis.call('PUBLISH', KEYS[3], ARGV[2])
+end
+for at = 4, #KEYS do
     local due, message = ARGV[2 * at - 4], ARGV[2 * at - 3]
     if due == '' then
         redis.call('LPUSH', KEYS[at], message)

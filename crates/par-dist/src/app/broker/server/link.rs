@@ -6,7 +6,7 @@ use super::queues::{self, ASK, waiting_room};
 use super::table::to_table;
 use super::{Reply, Shared};
 use crate::BrokerError;
-use crate::app::broker::{Outgoing, Revocation, Tag};
+use crate::app::broker::{Outcome, Outgoing, Revocation, Tag};
 use crate::app::control_message;
 use jiff::Timestamp;
 use lapin::message::DeliveryResult;
@@ -33,24 +33,37 @@ const IN_FLIGHT: usize = 4096;
 /// What others want done.
 pub(super) enum Order {
     Publish(Vec<Outgoing>, Reply<()>),
-    /// A result, to the queue of who called.
-    Answer {
-        to: String,
-        id: String,
-        document: Vec<u8>,
-    },
+    /// A result, and then what is acknowledged.
+    Conclude(Option<Answer>, Vec<Tag>),
     Consume {
         queues: Vec<String>,
         prefetch: u16,
         reply: Reply<()>,
     },
     Leave(Vec<String>),
-    Acknowledge(Vec<Tag>),
     Release(Vec<Tag>),
     Reject(Tag),
     Revoke(Revocation, Reply<()>),
     Count(String, Reply<u64>),
     Purge(String, Reply<u64>),
+}
+
+/// A result, for the queue of who called.
+pub(super) struct Answer {
+    to: String,
+    id: String,
+    document: Vec<u8>,
+}
+
+impl Answer {
+    /// None where nobody called.
+    pub(super) fn of(outcome: Outcome) -> Option<Self> {
+        Some(Answer {
+            to: outcome.to?,
+            id: outcome.id,
+            document: outcome.document.to_string().into_bytes(),
+        })
+    }
 }
 
 /// The thread that speaks to the server.
@@ -270,16 +283,18 @@ impl Link {
                         confirms.push_back((Some(number), self.publish(shared, task).await?));
                     }
                 }
-                Order::Answer { to, id, document } => {
-                    let confirm = self.answer(to, id, document).await?;
-                    confirms.extend(confirm.map(|confirm| (None, confirm)));
+                Order::Conclude(answer, tags) => {
+                    if let Some(answer) = answer {
+                        let confirm = self.answer(answer).await?;
+                        confirms.extend(confirm.map(|confirm| (None, confirm)));
+                    }
+                    // All that are in the line are told at once.
+                    acknowledged.extend(self.own(tags));
                 }
-                // All that are in the line are told at once.
-                Order::Acknowledge(tags) => acknowledged.extend(self.own(tags)),
                 other => self.obey(shared, other).await?,
             }
             if let Some(order) = pending.pop_front()
-                && matches!(order, Order::Publish(..) | Order::Answer { .. })
+                && matches!(order, Order::Publish(..) | Order::Conclude(Some(_), _))
             {
                 sent.push_back(Sent {
                     order,
@@ -293,8 +308,12 @@ impl Link {
     }
 
     /// Sends a result to who called; nothing where it cannot be said where that is.
-    async fn answer(&self, to: &str, id: &str, document: &[u8]) -> lapin::Result<Option<PublisherConfirm>> {
-        let (Ok(to), Ok(id)) = (ShortString::try_new(to), ShortString::try_new(id)) else {
+    async fn answer(&self, answer: &Answer) -> lapin::Result<Option<PublisherConfirm>> {
+        let Answer { to, id, document } = answer;
+        let (Ok(to), Ok(id)) = (
+            ShortString::try_new(to.as_str()),
+            ShortString::try_new(id.as_str()),
+        ) else {
             tracing::warn!("dropped a result whose id or queue is too long");
             return Ok(None);
         };
@@ -313,7 +332,7 @@ impl Link {
 
     async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
         match order {
-            Order::Publish(..) | Order::Answer { .. } | Order::Acknowledge(_) => {}
+            Order::Publish(..) | Order::Conclude(..) => {}
             Order::Consume {
                 queues,
                 prefetch,

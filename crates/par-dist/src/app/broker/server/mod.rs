@@ -16,13 +16,13 @@ mod queues;
 mod table;
 
 use super::ring::Ring;
-use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
+use super::{Incoming, Outcome, Outgoing, Results, Revocation, Seen, Tag, Transport};
 use crate::app::AppError;
 use crate::app::config::Config;
 use crate::{BrokerError, BrokerUrl};
 use connect::Addresses;
 use jiff::Timestamp;
-use link::Order;
+use link::{Answer, Order};
 use parking_lot::Mutex;
 use queues::Kinds;
 use serde_json::Value;
@@ -156,7 +156,7 @@ impl Transport for Server {
 
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {
         // Whether the server took them is not told.
-        self.order(Order::Acknowledge(tags.to_vec()))?;
+        self.order(Order::Conclude(None, tags.to_vec()))?;
         Ok(tags.len())
     }
 
@@ -164,11 +164,12 @@ impl Transport for Server {
         self.order(Order::Release(tags.to_vec()))
     }
 
-    fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()> {
-        if !by.is_empty() {
-            self.publish(by)?;
+    fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()> {
+        if !next.is_empty() {
+            self.publish(next)?;
         }
-        self.acknowledge(&[tag]).map(drop)
+        let answer = outcome.and_then(Answer::of);
+        self.order(Order::Conclude(answer, lease.into_iter().collect()))
     }
 
     fn beat(&self) -> Result<()> {
@@ -220,12 +221,11 @@ impl Transport for Server {
 }
 
 impl Results for Server {
-    fn store(&self, id: &str, to: Option<&str>, document: &Value) -> Result<()> {
-        let Some(to) = to else {
-            return Ok(());
-        };
-        let (to, id, document) = (to.to_owned(), id.to_owned(), document.to_string().into_bytes());
-        self.order(Order::Answer { to, id, document })
+    fn store(&self, outcome: Outcome) -> Result<()> {
+        match Answer::of(outcome) {
+            Some(answer) => self.order(Order::Conclude(Some(answer), Vec::new())),
+            None => Ok(()),
+        }
     }
 
     fn reply_to(&self) -> Option<&str> {

@@ -4,73 +4,29 @@
 //! 2. A commit is on the disk when its call returns (`synchronous=FULL`).
 //! 3. Other processes' changes are noticed by a thread that the system wakes when the log of the file grows (`ring`).
 
+mod group;
+mod open;
+mod results;
+
 use super::ring::Ring;
-use super::{Incoming, Outgoing, Results, Revocation, Seen, Tag, Transport};
+use super::{Incoming, Outcome, Outgoing, Revocation, Seen, Tag, Transport};
 use crate::BrokerError;
 use crate::app::message::Properties;
 use crate::process::Process;
+use group::{Line, Write, transact};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use serde_json::Value;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use rusqlite::{Connection, Transaction, params};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
-/// What marks the file as ours: "parQ".
-const APPLICATION: i64 = 0x7061_7251;
-const VERSION: i64 = 1;
-/// How long a transaction waits for those of others.
-const BUSY: Duration = Duration::from_secs(60);
-const SWEEP: Duration = Duration::from_secs(60);
-
-const SCHEMA: &str = "
-CREATE TABLE tasks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    queue TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    due INTEGER,                -- milliseconds of Unix time; NULL: at once
-    consumer INTEGER,           -- who has leased it
-    redelivered INTEGER NOT NULL DEFAULT 0,
-    headers TEXT NOT NULL,
-    properties TEXT NOT NULL,
-    body BLOB NOT NULL
-) STRICT;
-CREATE INDEX ready ON tasks (queue, priority DESC, id) WHERE consumer IS NULL AND due IS NULL;
-CREATE INDEX later ON tasks (queue, due) WHERE consumer IS NULL AND due IS NOT NULL;
-CREATE INDEX leased ON tasks (consumer) WHERE consumer IS NOT NULL;
-CREATE TABLE consumers (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    boot TEXT NOT NULL,
-    pid INTEGER NOT NULL,
-    started INTEGER NOT NULL,   -- of the process, in ticks since boot: pids are used again
-    until INTEGER NOT NULL
-) STRICT;
-CREATE TABLE results (
-    id TEXT PRIMARY KEY,
-    expires INTEGER NOT NULL,
-    document TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX old ON results (expires);
-CREATE TABLE revoked (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    terminate INTEGER NOT NULL,
-    expires INTEGER NOT NULL
-) STRICT;
-CREATE TABLE keys (
-    key TEXT PRIMARY KEY,
-    copy TEXT NOT NULL,
-    expires INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX old_keys ON keys (expires);
-";
-
 pub(crate) struct File {
     place: PathBuf,
     db: Mutex<Connection>,
+    /// What is to be written by whoever writes next.
+    line: Mutex<Line>,
     ring: Ring,
     lease: Duration,
     expires: Duration,
@@ -82,69 +38,9 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// In memory, where there is no path.
-    pub(crate) fn open(path: Option<&Path>, lease: Duration, expires: Duration) -> Result<Self> {
-        let place = path.map_or_else(|| PathBuf::from(":memory:"), Path::to_path_buf);
-        let refused = |error: rusqlite::Error| refused(&place, &error);
-        if let Some(path) = path {
-            // Made here, so that nobody but the user may read it; SQLite gives its other files the same rights.
-            std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)
-                .map_err(|error| BrokerError::Open {
-                    broker: path.into(),
-                    reason: error.to_string(),
-                })?;
-        }
-        let mut db = Connection::open(&place).map_err(refused)?;
-        db.busy_timeout(BUSY).map_err(refused)?;
-        let fresh = check(&db, &place)?;
-        db.pragma_update(None, "journal_mode", "WAL").map_err(refused)?;
-        db.pragma_update(None, "synchronous", "FULL").map_err(refused)?;
-        db.pragma_update(None, "temp_store", "MEMORY").map_err(refused)?;
-        db.pragma_update(None, "journal_size_limit", 64 << 20)
-            .map_err(refused)?;
-        db.set_prepared_statement_cache_capacity(64);
-        if fresh {
-            let tx = db
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(refused)?;
-            // Another process may have been first.
-            if check(&tx, &place)? {
-                tx.execute_batch(SCHEMA).map_err(refused)?;
-                tx.pragma_update(None, "application_id", APPLICATION)
-                    .map_err(refused)?;
-                tx.pragma_update(None, "user_version", VERSION).map_err(refused)?;
-            }
-            tx.commit().map_err(refused)?;
-        }
-        let ring = Ring::new(path);
-        Ok(File {
-            place,
-            db: Mutex::new(db),
-            ring,
-            lease,
-            expires,
-            consumer: Mutex::new(None),
-            heard: Mutex::new(0),
-            swept: Mutex::new(Instant::now()),
-        })
-    }
-
     /// Runs `work` in a transaction.
     fn write<R>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R>) -> Result<R> {
-        let mut db = self.db.lock();
-        let done = (|| {
-            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&tx)?;
-            tx.commit()?;
-            Ok(done)
-        })();
-        drop(db);
+        let done = transact(&mut self.db.lock(), work);
         done.map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
@@ -158,21 +54,6 @@ impl File {
             Some(rusqlite::ErrorCode::DiskFull) => BrokerError::Full { broker, reason },
             _ => BrokerError::Failed { broker, reason },
         }
-    }
-
-    /// When what is kept from now on is kept no longer, in milliseconds of Unix time.
-    fn expires_at(&self) -> i64 {
-        Timestamp::now().as_millisecond() + millis(self.expires)
-    }
-
-    /// Whether it is time to drop what is kept no longer: where only results are here, nobody shows a heartbeat, which does that.
-    fn is_to_sweep(&self) -> bool {
-        let mut swept = self.swept.lock();
-        let is = swept.elapsed() > SWEEP;
-        if is {
-            *swept = Instant::now();
-        }
-        is
     }
 
     /// The number of this consumer, whose row it makes.
@@ -195,30 +76,9 @@ impl File {
     }
 }
 
-fn insert(tx: &Transaction<'_>, task: &Outgoing) -> rusqlite::Result<()> {
-    let message = &task.message;
-    tx.prepare_cached(
-        "INSERT INTO tasks (queue, priority, due, headers, properties, body) VALUES (?, ?, ?, ?, ?, ?)",
-    )?
-    .execute(params![
-        task.queue,
-        message.properties.priority,
-        task.at.map(Timestamp::as_millisecond),
-        text(&message.write_headers()),
-        text(&message.properties),
-        message.write_body(),
-    ])?;
-    Ok(())
-}
-
-/// Values always encode.
-fn text(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
 impl Transport for File {
     fn publish(&self, tasks: &[Outgoing]) -> Result<()> {
-        self.write(|tx| tasks.iter().try_for_each(|task| insert(tx, task)))?;
+        self.write_with_others(Write::Publish(tasks.to_vec()))?;
         self.ring.ring();
         Ok(())
     }
@@ -305,11 +165,7 @@ impl Transport for File {
     }
 
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {
-        let consumer = self.consumer()?;
-        self.write(|tx| {
-            let mut end = tx.prepare_cached("DELETE FROM tasks WHERE id = ? AND consumer = ?")?;
-            tags.iter().map(|tag| end.execute([tag.0, consumer])).sum()
-        })
+        self.write_with_others(Write::Acknowledge(self.consumer()?, tags.to_vec()))
     }
 
     fn release(&self, tags: &[Tag]) -> Result<()> {
@@ -325,20 +181,19 @@ impl Transport for File {
         Ok(())
     }
 
-    fn replace(&self, tag: Tag, by: &[Outgoing]) -> Result<()> {
-        let consumer = self.consumer()?;
-        self.write(|tx| {
-            let ended = tx.execute(
-                "DELETE FROM tasks WHERE id = ? AND consumer = ?",
-                [tag.0, consumer],
-            )?;
-            // Whoever has it now sends what follows.
-            if ended > 0 {
-                by.iter().try_for_each(|task| insert(tx, task))?;
-            }
-            Ok(())
+    fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()> {
+        let rings = outcome.is_some() || !next.is_empty();
+        self.write_with_others(Write::Conclude {
+            lease: match lease {
+                Some(tag) => Some((self.consumer()?, tag)),
+                None => None,
+            },
+            outcome: outcome.map(|outcome| (outcome, self.expires_at())),
+            next: next.to_vec(),
         })?;
-        self.ring.ring();
+        if rings {
+            self.ring.ring();
+        }
         Ok(())
     }
 
@@ -375,7 +230,7 @@ impl Transport for File {
                     tx.execute("DELETE FROM consumers WHERE id = ?", [id])?;
                 }
             }
-            sweep(tx)?;
+            results::sweep(tx)?;
             Ok(freed)
         })?;
         if freed > 0 {
@@ -446,71 +301,6 @@ impl Transport for File {
     }
 }
 
-/// Drops what is kept no longer.
-fn sweep(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    let now = Timestamp::now().as_millisecond();
-    for sql in [
-        "DELETE FROM results WHERE expires < ?",
-        "DELETE FROM revoked WHERE expires < ?",
-        "DELETE FROM keys WHERE expires < ?",
-    ] {
-        tx.prepare_cached(sql)?.execute([now])?;
-    }
-    Ok(())
-}
-
-impl Results for File {
-    fn store(&self, id: &str, _: Option<&str>, document: &Value) -> Result<()> {
-        let expires = self.expires_at();
-        let sweeps = self.is_to_sweep();
-        self.write(|tx| {
-            if sweeps {
-                sweep(tx)?;
-            }
-            tx.prepare_cached("INSERT OR REPLACE INTO results (id, expires, document) VALUES (?, ?, ?)")?
-                .execute(params![id, expires, document.to_string()])
-                .map(drop)
-        })?;
-        self.ring.ring();
-        Ok(())
-    }
-
-    fn reply_to(&self) -> Option<&str> {
-        None
-    }
-
-    fn outcome(&self, id: &str) -> Result<Option<Value>> {
-        let document: Option<String> = self.read(|db| {
-            db.prepare_cached("SELECT document FROM results WHERE id = ?")?
-                .query_row([id], |row| row.get(0))
-                .optional()
-        })?;
-        Ok(document.and_then(|document| serde_json::from_str(&document).ok()))
-    }
-
-    fn forget(&self, id: &str) -> Result<()> {
-        self.write(|tx| tx.execute("DELETE FROM results WHERE id = ?", [id]).map(drop))
-    }
-
-    fn claim(&self, key: &str, copy: &str) -> Result<bool> {
-        let expires = self.expires_at();
-        self.write(|tx| {
-            tx.prepare_cached("INSERT OR IGNORE INTO keys (key, copy, expires) VALUES (?, ?, ?)")?
-                .execute(params![key, copy, expires])?;
-            tx.prepare_cached("SELECT copy = ? FROM keys WHERE key = ?")?
-                .query_row([copy, key], |row| row.get(0))
-        })
-    }
-
-    fn seen(&self) -> Seen {
-        self.ring.seen()
-    }
-
-    fn wait(&self, _: &str, since: Seen, timeout: Duration) {
-        self.ring.wait(since, timeout);
-    }
-}
-
 impl Drop for File {
     /// Leaves: what it had leased is free at once.
     fn drop(&mut self) {
@@ -537,42 +327,4 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis())
         .unwrap_or(i64::MAX / 4)
         .min(i64::MAX / 4)
-}
-
-/// Whether the file is new and empty; an error if it is not ours, or too new.
-fn check(db: &Connection, place: &Path) -> Result<bool> {
-    let refused = |error: rusqlite::Error| refused(place, &error);
-    let number = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let application = number("application_id").map_err(refused)?;
-    let version = number("user_version").map_err(refused)?;
-    let tables: i64 = db
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(refused)?;
-    match (application, tables) {
-        (0, 0) => Ok(true),
-        (APPLICATION, _) if version == VERSION => Ok(false),
-        (APPLICATION, _) if version > VERSION => Err(BrokerError::Newer {
-            broker: place.into(),
-            theirs: version,
-            ours: VERSION,
-        }),
-        _ => Err(BrokerError::Foreign {
-            broker: place.into(),
-            reason: format!(
-                "it is an SQLite database of another program, with {tables} table(s) and indexes"
-            ),
-        }),
-    }
-}
-
-/// What an error means while the file is being opened.
-fn refused(place: &Path, error: &rusqlite::Error) -> BrokerError {
-    let (broker, reason) = (place.into(), error.to_string());
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            BrokerError::Foreign { broker, reason }
-        }
-        Some(rusqlite::ErrorCode::DiskFull) => BrokerError::Full { broker, reason },
-        _ => BrokerError::Open { broker, reason },
-    }
 }
