@@ -70,6 +70,14 @@ pub enum BrokerError {
         /// What SQLite or the server says.
         reason: String,
     },
+    /// A message is longer than it takes.
+    #[error("the broker {broker} does not take what is so long: {reason}")]
+    TooLong {
+        /// The broker.
+        broker: BrokerUrl,
+        /// How long it is, and how long it may be.
+        reason: String,
+    },
     /// Another failure while it was in use.
     #[error("the broker {broker} failed: {reason}")]
     Failed {

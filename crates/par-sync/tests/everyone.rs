@@ -6,6 +6,14 @@ fn main() {
     everyone();
 }
 
+/// Waits until the main thread waits for another.
+#[cfg(feature = "deadlock")]
+fn is_joined() {
+    settle("the main thread waits", || {
+        par_sync::deadlock::snapshot().contains("\"MainThread\" waits for thread")
+    });
+}
+
 #[cfg(feature = "deadlock")]
 fn everyone() {
     use par_sync::csp::{self, Alternation, CspBarrier, Lights};
@@ -15,8 +23,11 @@ fn everyone() {
 
     deadlock::enable();
     let report = |work: Box<dyn FnOnce() + Send>| {
-        // The other thread of the program waits for this one, which waits for nobody.
-        let thread = Thread::new(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)));
+        // The other thread of the program waits for this one first, so it is this one's wait that nobody can end.
+        let thread = Thread::new(move || {
+            is_joined();
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        });
         let end = thread.start().expect("a thread").join().expect("it is caught");
         let panic = end.expect_err("it would wait for ever");
         let text = panic.downcast::<String>().expect("a report");
@@ -40,11 +51,14 @@ fn everyone() {
         Condvar::new().wait(&mut mutex.lock());
     }));
     let barrier = Barrier::new(2).expect("parties");
-    let alone = Thread::new(move || barrier.wait())
-        .start()
-        .expect("a thread")
-        .join()
-        .expect("no panic");
+    let alone = Thread::new(move || {
+        is_joined();
+        barrier.wait()
+    })
+    .start()
+    .expect("a thread")
+    .join()
+    .expect("no panic");
     assert!(
         matches!(alone, Err(par_sync::BarrierError::Deadlock(_))),
         "{alone:?}"

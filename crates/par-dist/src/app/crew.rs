@@ -5,6 +5,8 @@
 //! 2. Who stops leases no more, ends what runs, and gives the rest back.
 //! 3. What was revoked is known before what was leased after it is begun.
 //! 4. A task that has a rate waits in the line until it is its turn, and others pass it.
+//! 5. What came of a task that cannot be told, as the broker or what keeps results is away, is told once more, for a while. Then, and when the worker
+//!    stops meanwhile, the task is given back.
 
 use super::AppError;
 use super::broker::{Incoming, Transport};
@@ -15,6 +17,7 @@ use super::hands::{Ended, Hands, Mode};
 use super::rate::Bucket;
 use super::run::{self, Begun};
 use super::worker::{RunningWorker, Worker};
+use crate::BrokerError;
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
@@ -26,6 +29,8 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_millis(500);
 /// How long a broker that fails is left alone.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long what came of a task is told again.
+const OUTAGE: Duration = Duration::from_secs(60);
 /// The longest sleep without a look.
 const LOOK: Duration = Duration::from_secs(5);
 /// How many revocations are remembered, as by Celery's workers.
@@ -348,9 +353,25 @@ impl Crew {
         None
     }
 
+    /// Rule 5.
     fn end(&self, begun: &Begun, ended: Ended) {
-        if let Err(error) = run::end(&self.app, begun, ended) {
-            tracing::error!(%error, "cannot end a task");
+        let mut done = run::conclude(&self.app, begun, ended);
+        let until = Instant::now() + OUTAGE;
+        while let Err(error) = run::end(&self.app, begun, &done) {
+            if matches!(error, BrokerError::TooLong { .. }) && !done.is_instead() {
+                done = run::instead(&self.app, begun, &error);
+                continue;
+            }
+            self.troubled(Some(error.to_string()));
+            if self.state.lock().stops || Instant::now() > until {
+                let (id, task) = (&begun.context.run.id, &begun.context.run.task);
+                tracing::error!(%error, id, task, "cannot end a task; it runs once more, unless it was acknowledged");
+                if let Err(error) = run::give_up(&self.app, begun) {
+                    tracing::error!(%error, id, "nor give it back; others get it when this process has ended");
+                }
+                break;
+            }
+            self.pause();
         }
         self.ended();
     }

@@ -319,6 +319,12 @@ pub(super) fn exception(kind: &str, message: &str) -> Value {
     json!({ "exc_type": name, "exc_message": [message], "exc_module": module })
 }
 
+/// What is kept instead of a result that the broker does not take.
+pub(super) fn no_result(id: &str, error: &BrokerError) -> Value {
+    let error = exception("par_dist::BrokerError", &error.to_string());
+    document(id, &State::Failure, error, &[])
+}
+
 /// The error of a task as Celery would write one.
 pub(super) fn failure(error: &TaskError) -> Value {
     match error {

@@ -15,7 +15,7 @@ use super::hands::{self, Ended};
 use super::hooks;
 use super::message::{Embed, Message, Signature, write_time};
 use super::options::TaskOptions;
-use super::outcome::{State, document, exception, failure};
+use super::outcome::{State, document, exception, failure, no_result};
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;
@@ -25,15 +25,23 @@ use std::time::Duration;
 
 /// What comes of a run.
 #[derive(Default)]
-struct Done {
+pub(super) struct Done {
     /// What is kept for those who have its result: a state, a value or an error, and the children.
     outcome: Option<(State, Value, Vec<String>)>,
+    /// What is kept instead, as that cannot be.
+    instead: Option<Outcome>,
     /// What is sent.
     next: Vec<Outgoing>,
     /// Whether it goes back as it is.
     back: bool,
     /// Whether it is rejected, and nothing else.
     rejected: bool,
+}
+
+impl Done {
+    pub(super) fn is_instead(&self) -> bool {
+        self.instead.is_some()
+    }
 }
 
 /// A run that has begun.
@@ -178,12 +186,12 @@ pub(super) fn begin(
 ///
 /// # Errors
 /// The broker cannot be used; its lease may not have ended.
-pub(super) fn end(app: &App, begun: &Begun, ended: Ended) -> Result<(), BrokerError> {
-    let done = conclude(app, begun, ended);
+pub(super) fn end(app: &App, begun: &Begun, done: &Done) -> Result<(), BrokerError> {
     let run = &begun.context.run;
     let transport = app.transport();
-    let mut kept = None;
-    if let Some((state, value, children)) = &done.outcome
+    let mut kept = done.instead.clone();
+    if kept.is_none()
+        && let Some((state, value, children)) = &done.outcome
         && !begun.message.headers.ignore_result.unwrap_or(false)
     {
         kept = Some(Outcome {
@@ -241,8 +249,34 @@ pub(super) fn eagerly(app: &App, task: Outgoing) {
     }
 }
 
+/// Instead of what came of a run, which the broker does not take, those who wait hear that; nothing follows.
+pub(super) fn instead(app: &App, begun: &Begun, error: &BrokerError) -> Done {
+    let run = &begun.context.run;
+    let outcome = Outcome {
+        id: run.id.clone(),
+        to: run.reply_to.clone(),
+        document: no_result(&run.id, error),
+    };
+    Done {
+        instead: Some(outcome),
+        next: errbacks(app, &begun.message),
+        ..Done::default()
+    }
+}
+
+/// Gives a run up that cannot be ended: it is begun once more, if it may be.
+///
+/// # Errors
+/// The broker cannot be used.
+pub(super) fn give_up(app: &App, begun: &Begun) -> Result<(), BrokerError> {
+    match begun.lease {
+        Some(tag) => app.transport().release(&[tag]),
+        None => Ok(()),
+    }
+}
+
 /// What comes of a run that has ended.
-fn conclude(app: &App, begun: &Begun, ended: Ended) -> Done {
+pub(super) fn conclude(app: &App, begun: &Begun, ended: Ended) -> Done {
     let (message, options) = (&begun.message, &begun.options);
     let id = &message.headers.id;
     let fails = |error: Value, children: Vec<String>| Done {

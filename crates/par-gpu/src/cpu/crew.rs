@@ -93,6 +93,11 @@ impl Drop for Closing<'_> {
 
 /// Runs all chunks, in this thread and in those of rayon that are free.
 pub(super) fn run(chunks: &Chunks<'_>) {
+    run_among(chunks, &EXPECTED);
+}
+
+/// `expected` counts the helpers that were asked for and have not come.
+fn run_among(chunks: &Chunks<'_>, expected: &'static AtomicUsize) {
     let threads = rayon::current_num_threads();
     let call = Arc::new(Call {
         // Only the lifetime changes. `Closing` keeps this frame until every helper inside has left.
@@ -105,13 +110,13 @@ pub(super) fn run(chunks: &Chunks<'_>) {
         let _closing = Closing(&call);
         for _ in 1..threads.min(chunks.count()) {
             // Where rayon's threads are busy for long, calls must not queue up there without bound.
-            if EXPECTED.fetch_add(1, Ordering::Relaxed) >= 8 * threads {
-                EXPECTED.fetch_sub(1, Ordering::Relaxed);
+            if expected.fetch_add(1, Ordering::Relaxed) >= 8 * threads {
+                expected.fetch_sub(1, Ordering::Relaxed);
                 break;
             }
             let call = Arc::clone(&call);
             rayon::spawn(move || {
-                EXPECTED.fetch_sub(1, Ordering::Relaxed);
+                expected.fetch_sub(1, Ordering::Relaxed);
                 call.help();
             });
         }
@@ -129,13 +134,6 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
     use std::time::{Duration, Instant};
-
-    /// The tests that fill `EXPECTED`, or need a helper to come, take turns: it is one for the program.
-    static TURN: Mutex<()> = Mutex::new(());
-
-    fn turn() -> MutexGuard<'static, ()> {
-        TURN.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 
     /// Counts the runs of each chunk.
     fn counted(count: usize, each: impl Fn(usize) + Sync) -> Vec<usize> {
@@ -157,7 +155,6 @@ mod tests {
 
     #[test]
     fn a_call_ends_while_all_threads_of_rayon_are_busy() {
-        let _turn = turn();
         let threads = rayon::current_num_threads();
         let (started, has_started) = mpsc::channel();
         let gates: Vec<mpsc::Sender<()>> = (0..threads)
@@ -195,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_caller_that_panics_waits_for_its_helper() {
-        let _turn = turn();
+        // Of its own: other tests ask for helpers too, and while many are on their way no more are.
+        static HELPERS: AtomicUsize = AtomicUsize::new(0);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(2)
             .build()
@@ -226,7 +224,7 @@ mod tests {
                 early.store(gone.load(Ordering::Acquire), Ordering::Release);
                 left.store(1, Ordering::Release);
             };
-            let result = catch_unwind(AssertUnwindSafe(|| run(&Chunks::new(2, &work))));
+            let result = catch_unwind(AssertUnwindSafe(|| run_among(&Chunks::new(2, &work), &HELPERS)));
             gone.store(1, Ordering::Release);
             wait_for(&left, "helper's end");
             result.is_err()

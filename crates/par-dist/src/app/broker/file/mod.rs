@@ -51,7 +51,9 @@ impl File {
     fn failed(&self, error: &rusqlite::Error) -> BrokerError {
         let (broker, reason) = (self.place.clone().into(), error.to_string());
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => BrokerError::Full { broker, reason },
+            Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::TooBig) => {
+                BrokerError::Full { broker, reason }
+            }
             _ => BrokerError::Failed { broker, reason },
         }
     }

@@ -33,6 +33,8 @@ type Result<T> = std::result::Result<T, BrokerError>;
 
 /// How long a server that is away is asked again.
 const OUTAGE: Duration = Duration::from_secs(60);
+/// The longest text that a server takes, unless it is configured otherwise; one that is longer costs the connection.
+const LONGEST: usize = 512 << 20;
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long what a worker of Celery's has leased is left alone, in seconds; kombu's own default.
@@ -156,13 +158,26 @@ impl Redis {
                 }
             })
             .collect();
+        let document = outcome.map_or_else(String::new, |outcome| outcome.document.to_string());
+        let lengths = tasks.iter().map(|(_, _, raw)| raw.len());
+        if let Some(length) = lengths
+            .chain([document.len()])
+            .max()
+            .filter(|length| *length > LONGEST)
+        {
+            return Err(BrokerError::TooLong {
+                broker: self.url.clone(),
+                reason: format!(
+                    "a message has {length} bytes, and a server takes {LONGEST} (`proto-max-bulk-len`)"
+                ),
+            });
+        }
         let put = self.call(|connection| {
             let mut put = self.scripts.put.key(UNACKED);
             put.key(INDEX);
             put.arg(tag.map_or_else(String::new, |tag| self.tag(tag)));
-            let document = outcome.map(|outcome| outcome.document.to_string());
             put.key(outcome.map_or_else(String::new, |outcome| meta(&outcome.id)));
-            put.arg(document.unwrap_or_default()).arg(millis(self.expires));
+            put.arg(&document).arg(millis(self.expires));
             for (key, due, raw) in &tasks {
                 put.key(key).arg(due).arg(raw);
             }

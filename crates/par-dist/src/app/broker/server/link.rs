@@ -1,70 +1,24 @@
 //! The thread that speaks to a RabbitMQ server, and what is known of the server on its connection.
 
+use super::Shared;
 use super::connect::connect;
-use super::deliver::{self, Acks, OWN, incoming};
-use super::queues::{self, ASK, waiting_room};
-use super::table::to_table;
-use super::{Reply, Shared};
-use crate::BrokerError;
-use crate::app::broker::{Outcome, Outgoing, Revocation, Tag};
+use super::deliver::{Acks, OWN};
+use super::order::{Order, Sent, confirmed, longest};
+use crate::app::broker::Tag;
 use crate::app::control_message;
-use jiff::Timestamp;
-use lapin::message::DeliveryResult;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions,
-    BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
-};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm};
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc as line;
 
 /// The longest pause between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);
-const PERSISTENT: u8 = 2;
 /// How many orders may be sent and not confirmed.
 const IN_FLIGHT: usize = 4096;
-
-/// What others want done.
-pub(super) enum Order {
-    Publish(Vec<Outgoing>, Reply<()>),
-    /// A result, and then what is acknowledged.
-    Conclude(Option<Answer>, Vec<Tag>),
-    Consume {
-        queues: Vec<String>,
-        prefetch: u16,
-        reply: Reply<()>,
-    },
-    Leave(Vec<String>),
-    Release(Vec<Tag>),
-    Reject(Tag),
-    Revoke(Revocation, Reply<()>),
-    Count(String, Reply<u64>),
-    Purge(String, Reply<u64>),
-}
-
-/// A result, for the queue of who called.
-pub(super) struct Answer {
-    to: String,
-    id: String,
-    document: Vec<u8>,
-}
-
-impl Answer {
-    /// None where nobody called.
-    pub(super) fn of(outcome: Outcome) -> Option<Self> {
-        Some(Answer {
-            to: outcome.to?,
-            id: outcome.id,
-            document: outcome.document.to_string().into_bytes(),
-        })
-    }
-}
 
 /// The thread that speaks to the server.
 pub(super) fn run(
@@ -91,7 +45,12 @@ pub(super) fn run(
                 Ok(()) => return drop(link.connection.close(200, "".into()).await),
                 Err(error) => {
                     tracing::warn!(broker = %shared.url, %error, "lost the server");
-                    shared.state.lock().away = Some(error.to_string());
+                    let reason = error.to_string();
+                    let mut state = shared.state.lock();
+                    // Sent again, it would break the next connection as well.
+                    state.longest = longest(&reason).or(state.longest);
+                    state.away = Some(reason);
+                    drop(state);
                     // One that is not closed keeps what it was delivered, for nobody.
                     let close = link.connection.close(200, "".into());
                     let _ = tokio::time::timeout(PAUSE, close).await;
@@ -123,73 +82,15 @@ pub(super) fn run(
 }
 
 /// A connection, and what is known of the server on it.
-struct Link {
-    connection: Connection,
-    channel: Channel,
-    epoch: i64,
-    declared: HashSet<String>,
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) channel: Channel,
+    pub(super) epoch: i64,
+    pub(super) declared: HashSet<String>,
     /// Queues for what waits, and when they were asked for last (rule 4).
-    rooms: HashMap<String, Instant>,
-    consuming: HashSet<String>,
-    acks: Acks,
-}
-
-/// An order whose messages are sent, and those that are yet to be confirmed; with its place, where it may be sent once more.
-struct Sent {
-    order: Order,
-    confirms: VecDeque<(Option<usize>, PublisherConfirm)>,
-    /// What no queue took.
-    unrouted: Vec<usize>,
-    refused: bool,
-}
-
-/// Waits until the server confirms something, and takes all that it has confirmed.
-async fn confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapin::Result<()> {
-    std::future::poll_fn(|cx| {
-        let mut any = false;
-        while let Some(first) = sent.front_mut() {
-            while let Some((number, confirm)) = first.confirms.front_mut() {
-                match Pin::new(confirm).poll(cx) {
-                    Poll::Pending if any => return Poll::Ready(Ok(())),
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(Confirmation::Ack(None))) => {}
-                    Poll::Ready(Ok(Confirmation::Ack(Some(_)))) if number.is_some() => {
-                        first.unrouted.extend(*number);
-                    }
-                    Poll::Ready(Ok(_)) => first.refused = true,
-                }
-                first.confirms.pop_front();
-                any = true;
-            }
-            if !first.unrouted.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(done) = sent.pop_front() {
-                done.tell(shared);
-            }
-            any = true;
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await
-}
-
-impl Sent {
-    fn tell(self, shared: &Shared) {
-        if let Order::Publish(_, reply) = self.order {
-            let full = BrokerError::Full {
-                broker: shared.url.clone(),
-                reason: "the server refused the task, as a policy for full queues makes it do".to_owned(),
-            };
-            // Who asked may have given up.
-            let _ = reply.send(if self.refused { Err(full) } else { Ok(()) });
-        }
-    }
-}
-
-fn consumer_of(queue: &str) -> ShortString {
-    format!("par.{queue}").into()
+    pub(super) rooms: HashMap<String, Instant>,
+    pub(super) consuming: HashSet<String>,
+    pub(super) acks: Acks,
 }
 
 impl Link {
@@ -275,7 +176,14 @@ impl Link {
             }
         }
         let mut acknowledged = Vec::new();
-        while let Some(order) = pending.front() {
+        let longest = shared.state.lock().longest;
+        while let Some(order) = pending.front_mut() {
+            if let Some(longest) = longest
+                && !order.fit(shared, longest)
+            {
+                pending.pop_front();
+                continue;
+            }
             let mut confirms = VecDeque::new();
             match order {
                 Order::Publish(tasks, _) => {
@@ -305,29 +213,6 @@ impl Link {
             }
         }
         self.acknowledge(acknowledged).await
-    }
-
-    /// Sends a result to who called; nothing where it cannot be said where that is.
-    async fn answer(&self, answer: &Answer) -> lapin::Result<Option<PublisherConfirm>> {
-        let Answer { to, id, document } = answer;
-        let (Ok(to), Ok(id)) = (
-            ShortString::try_new(to.as_str()),
-            ShortString::try_new(id.as_str()),
-        ) else {
-            tracing::warn!("dropped a result whose id or queue is too long");
-            return Ok(None);
-        };
-        let properties = BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_content_encoding("utf-8".into())
-            .with_correlation_id(id)
-            .with_delivery_mode(PERSISTENT);
-        // Who has left reads none.
-        let options = BasicPublishOptions::default();
-        let sent = self
-            .channel
-            .basic_publish("".into(), to, options, document, properties);
-        sent.await.map(Some)
     }
 
     async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
@@ -402,238 +287,8 @@ impl Link {
     }
 
     /// Rule 3.
-    fn own(&self, tags: &[Tag]) -> Vec<u64> {
+    pub(super) fn own(&self, tags: &[Tag]) -> Vec<u64> {
         let ours = tags.iter().filter(|tag| tag.0 >> OWN == self.epoch);
         ours.map(|tag| (tag.0 & ((1 << OWN) - 1)) as u64).collect()
-    }
-
-    /// Sends a task to its queue, or to one where it waits (rule 4).
-    async fn publish(&mut self, shared: &Shared, task: &Outgoing) -> lapin::Result<PublisherConfirm> {
-        self.declare(shared, &task.queue).await?;
-        let left = task
-            .at
-            .map_or(0, |at| at.as_millisecond() - Timestamp::now().as_millisecond());
-        let queue = match queues::room(&task.queue, left) {
-            None => task.queue.clone(),
-            Some((room, level)) => {
-                if self.rooms.get(&room).is_none_or(|asked| asked.elapsed() > ASK) {
-                    let durable = QueueDeclareOptions::durable();
-                    let arguments = waiting_room(&task.queue, level);
-                    self.channel
-                        .queue_declare(room.as_str().into(), durable, arguments)
-                        .await?;
-                    self.rooms.insert(room.clone(), Instant::now());
-                }
-                room
-            }
-        };
-        let message = &task.message;
-        let reply_to = message
-            .properties
-            .reply_to
-            .as_deref()
-            .unwrap_or(&shared.reply_queue);
-        let properties = BasicProperties::default()
-            .with_content_type(message.properties.content_type.as_str().into())
-            .with_content_encoding(message.properties.content_encoding.as_str().into())
-            .with_correlation_id(message.properties.correlation_id.as_str().into())
-            .with_reply_to(reply_to.into())
-            .with_priority(message.properties.priority)
-            .with_delivery_mode(PERSISTENT)
-            .with_headers(to_table(&message.write_headers()));
-        let body = message.write_body();
-        // What no queue takes comes back.
-        let mandatory = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
-        self.channel
-            .basic_publish("".into(), queue.as_str().into(), mandatory, &body, properties)
-            .await
-    }
-
-    /// A queue that is there already may have options of its own: only one that is not is made.
-    async fn declare(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
-        if self.declared.contains(queue) {
-            return Ok(());
-        }
-        // A look at what is not there closes the channel.
-        let look = self.connection.create_channel().await?;
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let found = look
-            .queue_declare(queue.into(), passive, FieldTable::default())
-            .await;
-        match found {
-            Ok(_) => look.close(200, "".into()).await?,
-            Err(_) => {
-                if let Some(dead) = &shared.kinds.dead_letters {
-                    let plain = shared.kinds.arguments(dead);
-                    let durable = QueueDeclareOptions::durable();
-                    self.channel
-                        .queue_declare(dead.as_str().into(), durable, plain)
-                        .await?;
-                }
-                let arguments = shared.kinds.arguments(queue);
-                self.channel
-                    .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
-                    .await?;
-            }
-        }
-        self.declared.insert(queue.to_owned());
-        Ok(())
-    }
-
-    async fn consume(&mut self, shared: &Arc<Shared>, queue: &str, prefetch: u16) -> lapin::Result<()> {
-        if self.consuming.is_empty() {
-            self.hear_all(shared).await?;
-        }
-        if !self.consuming.insert(queue.to_owned()) {
-            return Ok(());
-        }
-        // It is of the consumers that come after it, each.
-        self.channel
-            .basic_qos(prefetch, BasicQosOptions::default())
-            .await?;
-        self.declare(shared, queue).await?;
-        let options = BasicConsumeOptions::default();
-        let consumer = self
-            .channel
-            .basic_consume(queue.into(), consumer_of(queue), options, FieldTable::default())
-            .await?;
-        let (here, queue, epoch) = (Arc::clone(shared), queue.to_owned(), self.epoch);
-        consumer.set_delegate(move |delivery: DeliveryResult| {
-            let mut state = here.state.lock();
-            match delivery {
-                Ok(Some(delivery)) => state.incoming.push_back(incoming(epoch, &queue, delivery)),
-                // Not by us.
-                Ok(None) | Err(_) if state.consumed.contains_key(&queue) => state.cancelled = epoch,
-                Ok(None) | Err(_) => {}
-            }
-            drop(state);
-            here.ring.ring();
-            std::future::ready(())
-        });
-        Ok(())
-    }
-
-    /// Consumes from a queue no more, if this was the last worker that did; what was delivered and not leased goes back.
-    async fn leave(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
-        let is_last = {
-            let mut state = shared.state.lock();
-            let users = state.consumed.get_mut(queue).map(|(users, _)| {
-                *users -= 1;
-                *users
-            });
-            let is_last = users.is_none_or(|users| users == 0);
-            if is_last {
-                state.consumed.remove(queue);
-            }
-            is_last
-        };
-        if !is_last {
-            return Ok(());
-        }
-        if self.consuming.remove(queue) {
-            let options = BasicCancelOptions::default();
-            self.channel.basic_cancel(consumer_of(queue), options).await?;
-        }
-        let mut left = Vec::new();
-        shared.state.lock().incoming.retain(|incoming| {
-            let stays = incoming.queue != queue;
-            if !stays {
-                left.push(incoming.tag);
-            }
-            stays
-        });
-        for tag in self.own(&left) {
-            self.refuse(tag, true).await?;
-        }
-        Ok(())
-    }
-
-    /// Tells the server which deliveries are done, with as few words as it takes.
-    async fn acknowledge(&mut self, tags: Vec<u64>) -> lapin::Result<()> {
-        let (all, apart) = self.acks.settle(tags);
-        if let Some(all) = all {
-            let multiple = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(all, multiple).await?;
-        }
-        for tag in apart {
-            self.channel.basic_ack(tag, BasicAckOptions::default()).await?;
-        }
-        Ok(())
-    }
-
-    async fn refuse(&mut self, tag: u64, requeue: bool) -> lapin::Result<()> {
-        let options = BasicNackOptions {
-            requeue,
-            multiple: false,
-        };
-        self.channel.basic_nack(tag, options).await?;
-        // A later word covers it, when it is settled already.
-        self.acks.settle([tag]);
-        Ok(())
-    }
-
-    /// The exchange of messages to all workers.
-    async fn declare_all(&mut self) -> lapin::Result<()> {
-        if self.declared.contains(control_message::EXCHANGE) {
-            return Ok(());
-        }
-        // Celery's may have other options, and a mismatch closes the channel.
-        let look = self.connection.create_channel().await?;
-        let options = ExchangeDeclareOptions::default();
-        let declared = look
-            .exchange_declare(
-                control_message::EXCHANGE.into(),
-                ExchangeKind::Fanout,
-                options,
-                FieldTable::default(),
-            )
-            .await;
-        match declared {
-            Ok(()) => look.close(200, "".into()).await?,
-            Err(error) => tracing::debug!(%error, "the exchange for all workers is there with other options"),
-        }
-        self.declared.insert(control_message::EXCHANGE.to_owned());
-        Ok(())
-    }
-
-    /// Hears what is told to all workers, in a queue that is gone with the connection.
-    async fn hear_all(&mut self, shared: &Arc<Shared>) -> lapin::Result<()> {
-        self.declare_all().await?;
-        let channel = self.connection.create_channel().await?;
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            auto_delete: true,
-            ..QueueDeclareOptions::default()
-        };
-        let queue: ShortString = format!("{}.celery.pidbox", uuid::Uuid::new_v4()).into();
-        let bind = QueueBindOptions::default();
-        let exchange = control_message::EXCHANGE.into();
-        channel
-            .queue_declare(queue.clone(), options, FieldTable::default())
-            .await?;
-        channel
-            .queue_bind(queue.clone(), exchange, "".into(), bind, FieldTable::default())
-            .await?;
-        let options = BasicConsumeOptions {
-            no_ack: true,
-            ..BasicConsumeOptions::default()
-        };
-        let consumer = channel
-            .basic_consume(queue, "".into(), options, FieldTable::default())
-            .await?;
-        let here = Arc::clone(shared);
-        consumer.set_delegate(move |delivery: DeliveryResult| {
-            if let Ok(Some(delivery)) = delivery {
-                deliver::told(&here, &delivery);
-            }
-            std::future::ready(())
-        });
-        Ok(())
     }
 }

@@ -10,8 +10,11 @@
 //! 5. A result is sent to the queue that its caller named, once; who did not call reads none.
 
 mod connect;
+mod consume;
 mod deliver;
 mod link;
+mod order;
+mod publish;
 mod queues;
 mod table;
 
@@ -22,7 +25,7 @@ use crate::app::config::Config;
 use crate::{BrokerError, BrokerUrl};
 use connect::Addresses;
 use jiff::Timestamp;
-use link::{Answer, Order};
+use order::{Answer, Order};
 use parking_lot::Mutex;
 use queues::Kinds;
 use serde_json::Value;
@@ -52,6 +55,8 @@ struct State {
     /// The connection whose consumer the server ended, as it does when a queue is deleted.
     cancelled: i64,
     revoked: Vec<Revocation>,
+    /// How long a message may be, once the server has said so.
+    longest: Option<usize>,
     /// Why there is no connection, if there is none.
     away: Option<String>,
 }

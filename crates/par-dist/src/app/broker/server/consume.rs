@@ -1,0 +1,176 @@
+//! What a worker consumes from a RabbitMQ server, and how it says that it is done with it.
+
+use super::Shared;
+use super::deliver::{self, incoming};
+use super::link::Link;
+use crate::app::control_message;
+use lapin::ExchangeKind;
+use lapin::message::DeliveryResult;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use std::sync::Arc;
+
+fn consumer_of(queue: &str) -> ShortString {
+    format!("par.{queue}").into()
+}
+
+impl Link {
+    pub(super) async fn consume(
+        &mut self,
+        shared: &Arc<Shared>,
+        queue: &str,
+        prefetch: u16,
+    ) -> lapin::Result<()> {
+        if self.consuming.is_empty() {
+            self.hear_all(shared).await?;
+        }
+        if !self.consuming.insert(queue.to_owned()) {
+            return Ok(());
+        }
+        // It is of the consumers that come after it, each.
+        self.channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        self.declare(shared, queue).await?;
+        let options = BasicConsumeOptions::default();
+        let consumer = self
+            .channel
+            .basic_consume(queue.into(), consumer_of(queue), options, FieldTable::default())
+            .await?;
+        let (here, queue, epoch) = (Arc::clone(shared), queue.to_owned(), self.epoch);
+        consumer.set_delegate(move |delivery: DeliveryResult| {
+            let mut state = here.state.lock();
+            match delivery {
+                Ok(Some(delivery)) => state.incoming.push_back(incoming(epoch, &queue, delivery)),
+                // Not by us.
+                Ok(None) | Err(_) if state.consumed.contains_key(&queue) => state.cancelled = epoch,
+                Ok(None) | Err(_) => {}
+            }
+            drop(state);
+            here.ring.ring();
+            std::future::ready(())
+        });
+        Ok(())
+    }
+
+    /// Consumes from a queue no more, if this was the last worker that did; what was delivered and not leased goes back.
+    pub(super) async fn leave(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
+        let is_last = {
+            let mut state = shared.state.lock();
+            let users = state.consumed.get_mut(queue).map(|(users, _)| {
+                *users -= 1;
+                *users
+            });
+            let is_last = users.is_none_or(|users| users == 0);
+            if is_last {
+                state.consumed.remove(queue);
+            }
+            is_last
+        };
+        if !is_last {
+            return Ok(());
+        }
+        if self.consuming.remove(queue) {
+            let options = BasicCancelOptions::default();
+            self.channel.basic_cancel(consumer_of(queue), options).await?;
+        }
+        let mut left = Vec::new();
+        shared.state.lock().incoming.retain(|incoming| {
+            let stays = incoming.queue != queue;
+            if !stays {
+                left.push(incoming.tag);
+            }
+            stays
+        });
+        for tag in self.own(&left) {
+            self.refuse(tag, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the server which deliveries are done, with as few words as it takes.
+    pub(super) async fn acknowledge(&mut self, tags: Vec<u64>) -> lapin::Result<()> {
+        let (all, apart) = self.acks.settle(tags);
+        if let Some(all) = all {
+            let multiple = BasicAckOptions { multiple: true };
+            self.channel.basic_ack(all, multiple).await?;
+        }
+        for tag in apart {
+            self.channel.basic_ack(tag, BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn refuse(&mut self, tag: u64, requeue: bool) -> lapin::Result<()> {
+        let options = BasicNackOptions {
+            requeue,
+            multiple: false,
+        };
+        self.channel.basic_nack(tag, options).await?;
+        // A later word covers it, when it is settled already.
+        self.acks.settle([tag]);
+        Ok(())
+    }
+
+    /// The exchange of messages to all workers.
+    pub(super) async fn declare_all(&mut self) -> lapin::Result<()> {
+        if self.declared.contains(control_message::EXCHANGE) {
+            return Ok(());
+        }
+        // Celery's may have other options, and a mismatch closes the channel.
+        let look = self.connection.create_channel().await?;
+        let options = ExchangeDeclareOptions::default();
+        let declared = look
+            .exchange_declare(
+                control_message::EXCHANGE.into(),
+                ExchangeKind::Fanout,
+                options,
+                FieldTable::default(),
+            )
+            .await;
+        match declared {
+            Ok(()) => look.close(200, "".into()).await?,
+            Err(error) => tracing::debug!(%error, "the exchange for all workers is there with other options"),
+        }
+        self.declared.insert(control_message::EXCHANGE.to_owned());
+        Ok(())
+    }
+
+    /// Hears what is told to all workers, in a queue that is gone with the connection.
+    pub(super) async fn hear_all(&mut self, shared: &Arc<Shared>) -> lapin::Result<()> {
+        self.declare_all().await?;
+        let channel = self.connection.create_channel().await?;
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue: ShortString = format!("{}.celery.pidbox", uuid::Uuid::new_v4()).into();
+        let bind = QueueBindOptions::default();
+        let exchange = control_message::EXCHANGE.into();
+        channel
+            .queue_declare(queue.clone(), options, FieldTable::default())
+            .await?;
+        channel
+            .queue_bind(queue.clone(), exchange, "".into(), bind, FieldTable::default())
+            .await?;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let consumer = channel
+            .basic_consume(queue, "".into(), options, FieldTable::default())
+            .await?;
+        let here = Arc::clone(shared);
+        consumer.set_delegate(move |delivery: DeliveryResult| {
+            if let Ok(Some(delivery)) = delivery {
+                deliver::told(&here, &delivery);
+            }
+            std::future::ready(())
+        });
+        Ok(())
+    }
+}
