@@ -210,6 +210,38 @@ fn a_task_of_nobody_is_refused_with_its_reason() {
     );
 }
 
+#[task(name = "rabbit.long")]
+fn long(bytes: usize, text: String) -> String {
+    text + &"x".repeat(bytes)
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_nobody_else_suffers() {
+    const LIMIT: usize = 128 << 20;
+    let rabbit = Rabbit::start().expect("a server");
+    let app = tasks(App::builder("test").broker(&rabbit.url()).task::<long>())
+        .build()
+        .expect("it connects");
+    let _worker = app.worker().start().expect("starts");
+    let fits = app.delay::<long>((0, "x".repeat(LIMIT / 2))).expect("sent");
+    assert_eq!(fits.get(PATIENCE).expect("a value").len(), LIMIT / 2);
+    let refused = app.delay::<long>((0, "x".repeat(512 << 20))).map(drop);
+    let reason = refused.expect_err("it is too long").to_string();
+    assert!(
+        reason.contains("max_message_size") && reason.contains(&LIMIT.to_string()),
+        "{reason}"
+    );
+    let lost = app
+        .delay::<long>((LIMIT, String::new()))
+        .expect("sent")
+        .get(PATIENCE);
+    assert!(
+        matches!(&lost, Err(ResultError::Failed { message, .. }) if message.contains("max_message_size")),
+        "{lost:?}"
+    );
+    adds(&app);
+}
+
 #[cfg(feature = "amqp-tls")]
 #[test]
 fn a_server_is_known_by_its_certificate() {

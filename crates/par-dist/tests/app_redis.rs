@@ -276,6 +276,35 @@ fn deaths_at_named_places_lose_what_they_may_and_no_more() {
     storm::deaths_at_named_places(Some(&redis.url()));
 }
 
+#[test]
+fn results_that_are_away_are_kept_when_they_come_back() {
+    let mut redis = Redis::start().expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("jobs.db");
+    let app = App::builder("test").broker(file.to_str().expect("utf-8"));
+    let app = tasks(app.results(&redis.url())).build().expect("it connects");
+    let _worker = app.worker().concurrency(2).start().expect("it starts");
+    assert_eq!(
+        app.delay::<add>((1, 1))
+            .expect("sent")
+            .get(PATIENCE)
+            .expect("a value"),
+        2
+    );
+    redis.kill().expect("kill");
+    let sent: Vec<_> = (0..20).map(|x| app.delay::<add>((x, 1)).expect("sent")).collect();
+    // As many run as there are threads, and cannot tell what came of them.
+    let until = Instant::now() + PATIENCE;
+    while app.waiting("celery").expect("a number") > 20 - 2 {
+        assert!(Instant::now() < until, "they do not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    redis.start_again().expect("start");
+    for (x, sum) in (0..).zip(sent) {
+        assert_eq!(sum.get(PATIENCE).expect("a value"), x + 1);
+    }
+}
+
 #[cfg(feature = "redis-tls")]
 #[test]
 fn it_goes_over_tls() {
