@@ -172,6 +172,7 @@ mod local;
 mod nested;
 mod node;
 mod options;
+mod private_file;
 #[doc(hidden)]
 pub mod probe;
 mod process;

@@ -1,7 +1,8 @@
 //! How those who wait for a file hear that another process, or another thread of this one, has changed it.
 //!
-//! A thread, started when somebody first waits, sleeps in the kernel until the log of the file (`-wal`) grows (inotify). Where there is no such
-//! thing, who waits looks a few times a second.
+//! Who has changed the file touches it, after its transaction. A thread, started when somebody first waits, sleeps in the kernel until somebody
+//! does (inotify): so it wakes once for a change, and when that is there to be seen. Where there is no such thing, who waits looks a few times a
+//! second.
 
 use super::Seen;
 use parking_lot::{Condvar, Mutex};
@@ -42,6 +43,19 @@ impl Ring {
 
     pub(crate) fn ring(&self) {
         self.shared.ring();
+        if let Some(path) = &self.path {
+            use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            };
+            let times = Timestamps {
+                last_access: now,
+                last_modification: now,
+            };
+            // Others look now and then, too.
+            let _ = utimensat(CWD, path, &times, AtFlags::empty());
+        }
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -63,22 +77,11 @@ impl Ring {
 #[cfg(target_os = "linux")]
 fn listen(path: &Path, shared: Weak<Shared>) {
     use rustix::fs::inotify;
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return;
-    };
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    let mut log = name.to_owned();
-    log.push("-wal");
     let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK);
     let Ok(events) = events else {
         return;
     };
-    let kinds = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
-    if inotify::add_watch(&events, folder, kinds).is_err() {
+    if inotify::add_watch(&events, path, inotify::WatchFlags::ATTRIB).is_err() {
         return;
     }
     let hears = move || {
@@ -94,13 +97,11 @@ fn listen(path: &Path, shared: Weak<Shared>) {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            let mut ours = false;
-            while let Ok(event) = reader.next() {
-                ours |= event
-                    .file_name()
-                    .is_some_and(|name| name.to_bytes() == log.as_encoded_bytes());
+            let mut touched = false;
+            while reader.next().is_ok() {
+                touched = true;
             }
-            if ours {
+            if touched {
                 shared.ring();
             }
         }

@@ -3,8 +3,6 @@
 use super::sql;
 use crate::broker::BrokerError;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,17 +28,10 @@ pub(crate) struct Place {
 pub(super) fn open(place: &Place) -> Result<Connection, BrokerError> {
     let path = &place.path;
     // Made here, so that nobody but the user may read it; SQLite gives its other files the same rights.
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| BrokerError::Open {
-            broker: path.clone().into(),
-            reason: error.to_string(),
-        })?;
+    crate::private_file::make(path).map_err(|error| BrokerError::Open {
+        broker: path.clone().into(),
+        reason: error.to_string(),
+    })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(|error| refused(path, &error))?;
     prepare(&mut db, place)?;

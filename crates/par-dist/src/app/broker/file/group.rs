@@ -35,7 +35,12 @@ impl File {
         let mut db = self.db.lock();
         let line = std::mem::take(&mut *self.line.lock());
         if !line.is_empty() {
-            let all = transact(&mut db, |tx| {
+            let keeps = if line.iter().any(|(write, _)| write.is_to_last()) {
+                Keeps::PowerCuts
+            } else {
+                Keeps::Kills
+            };
+            let all = transact(&mut db, keeps, |tx| {
                 line.iter().map(|(write, _)| write.run(tx)).collect()
             });
             let each: Vec<rusqlite::Result<usize>> = match all {
@@ -47,7 +52,7 @@ impl File {
                 Err(error) if line.len() == 1 => vec![Err(error)],
                 Err(_) => line
                     .iter()
-                    .map(|(write, _)| transact(&mut db, |tx| write.run(tx)))
+                    .map(|(write, _)| transact(&mut db, keeps, |tx| write.run(tx)))
                     .collect(),
             };
             for ((_, tell), done) in line.into_iter().zip(each) {
@@ -65,18 +70,53 @@ impl File {
     }
 }
 
+/// What a transaction outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// It is on the disk when it has ended.
+    PowerCuts,
+    /// The system has it, and writes it with the next that is to last.
+    Kills,
+}
+
+/// The connection, and what its transactions outlive just now.
+pub(super) struct Db {
+    pub(super) connection: rusqlite::Connection,
+    pub(super) keeps: Keeps,
+}
+
 /// Runs `work` in a transaction.
 pub(super) fn transact<R>(
-    db: &mut rusqlite::Connection,
+    db: &mut Db,
+    keeps: Keeps,
     work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R>,
 ) -> rusqlite::Result<R> {
-    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    if db.keeps != keeps {
+        let mode = match keeps {
+            Keeps::PowerCuts => "FULL",
+            Keeps::Kills => "NORMAL",
+        };
+        db.connection.pragma_update(None, "synchronous", mode)?;
+        db.keeps = keeps;
+    }
+    let tx = db
+        .connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let done = work(&tx)?;
     tx.commit()?;
     Ok(done)
 }
 
 impl Write {
+    /// What ends a lease may be forgotten with the power: the task is then run once more.
+    fn is_to_last(&self) -> bool {
+        match self {
+            Write::Publish(_) => true,
+            Write::Acknowledge(..) => false,
+            Write::Conclude { outcome, next, .. } => outcome.is_some() || !next.is_empty(),
+        }
+    }
+
     fn run(&self, tx: &Transaction<'_>) -> rusqlite::Result<usize> {
         match self {
             Write::Publish(tasks) => {

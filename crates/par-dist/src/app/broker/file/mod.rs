@@ -1,7 +1,8 @@
 //! Tasks and results in one SQLite file, durable, for the processes of one machine; or in memory, for tests.
 //!
 //! 1. A consumer is a row with its process and its heartbeat, in milliseconds since the machine started: clocks that are set do not matter.
-//! 2. A commit is on the disk when its call returns (`synchronous=FULL`).
+//! 2. What is published, and what came of a task, is on the disk when its call returns (`synchronous=FULL`). Leases and acknowledgements outlive the
+//!    process and not a power cut, after which what was acknowledged early just before may be run once more.
 //! 3. Other processes' changes are noticed by a thread that the system wakes when the log of the file grows (`ring`).
 
 mod group;
@@ -13,7 +14,7 @@ use super::{Incoming, Outcome, Outgoing, Revocation, Seen, Tag, Transport};
 use crate::BrokerError;
 use crate::app::message::Properties;
 use crate::process::Process;
-use group::{Line, Write, transact};
+use group::{Db, Keeps, Line, Write, transact};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, params};
@@ -24,7 +25,7 @@ type Result<T> = std::result::Result<T, BrokerError>;
 
 pub(crate) struct File {
     place: PathBuf,
-    db: Mutex<Connection>,
+    db: Mutex<Db>,
     /// What is to be written by whoever writes next.
     line: Mutex<Line>,
     ring: Ring,
@@ -39,13 +40,17 @@ pub(crate) struct File {
 
 impl File {
     /// Runs `work` in a transaction.
-    fn write<R>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R>) -> Result<R> {
-        let done = transact(&mut self.db.lock(), work);
+    fn write<R>(
+        &self,
+        keeps: Keeps,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R>,
+    ) -> Result<R> {
+        let done = transact(&mut self.db.lock(), keeps, work);
         done.map_err(|error: rusqlite::Error| self.failed(&error))
     }
 
     fn read<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R> {
-        work(&self.db.lock()).map_err(|error| self.failed(&error))
+        work(&self.db.lock().connection).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &rusqlite::Error) -> BrokerError {
@@ -66,7 +71,7 @@ impl File {
         }
         let me = Process::this();
         let until = since_boot() + millis(self.lease);
-        let made = self.write(|tx| {
+        let made = self.write(Keeps::Kills, |tx| {
             tx.execute(
                 "INSERT INTO consumers (boot, pid, started, until) VALUES (?, ?, ?, ?)",
                 params![me.boot, me.pid, me.started, until],
@@ -106,7 +111,7 @@ impl Transport for File {
             return Ok(Vec::new());
         }
         let consumer = self.consumer()?;
-        self.write(|tx| {
+        self.write(Keeps::Kills, |tx| {
             let mut leased = Vec::new();
             for queue in queues {
                 tx.prepare_cached(
@@ -172,7 +177,7 @@ impl Transport for File {
 
     fn release(&self, tags: &[Tag]) -> Result<()> {
         let consumer = self.consumer()?;
-        self.write(|tx| {
+        self.write(Keeps::Kills, |tx| {
             let mut back = tx.prepare_cached(
                 "UPDATE tasks SET consumer = NULL, redelivered = 1 WHERE id = ? AND consumer = ?",
             )?;
@@ -202,7 +207,7 @@ impl Transport for File {
     fn beat(&self) -> Result<()> {
         let (me, this, now) = (self.consumer()?, Process::this(), since_boot());
         let until = now + millis(self.lease);
-        let freed = self.write(|tx| {
+        let freed = self.write(Keeps::Kills, |tx| {
             let mut is_there = tx.prepare_cached("UPDATE consumers SET until = ? WHERE id = ?")?;
             if is_there.execute([until, me])? == 0 {
                 // Others took this process for dead, and its leases with it. It goes on as itself.
@@ -255,14 +260,15 @@ impl Transport for File {
     }
 
     fn purge(&self, queue: &str) -> Result<u64> {
-        let dropped =
-            self.write(|tx| tx.execute("DELETE FROM tasks WHERE queue = ? AND consumer IS NULL", [queue]))?;
+        let dropped = self.write(Keeps::Kills, |tx| {
+            tx.execute("DELETE FROM tasks WHERE queue = ? AND consumer IS NULL", [queue])
+        })?;
         Ok(dropped as u64)
     }
 
     fn revoke(&self, revocation: &Revocation) -> Result<()> {
         let expires = self.expires_at();
-        self.write(|tx| {
+        self.write(Keeps::PowerCuts, |tx| {
             tx.prepare_cached("INSERT INTO revoked (id, terminate, expires) VALUES (?, ?, ?)")?
                 .execute(params![revocation.id, revocation.terminate, expires])
                 .map(drop)
@@ -307,7 +313,7 @@ impl Drop for File {
     /// Leaves: what it had leased is free at once.
     fn drop(&mut self) {
         if let Some(me) = self.consumer.get_mut().take() {
-            let left = self.write(|tx| {
+            let left = self.write(Keeps::Kills, |tx| {
                 tx.execute(
                     "UPDATE tasks SET consumer = NULL, redelivered = 1 WHERE consumer = ?",
                     [me],

@@ -1,11 +1,11 @@
 //! Opening the file of an app: its tables, and what is refused.
 
 use super::File;
+use super::group::{Db, Keeps};
 use crate::BrokerError;
 use crate::app::broker::ring::Ring;
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, BrokerError>;
 
 /// What marks the file as ours: "parQ".
 const APPLICATION: i64 = 0x7061_7251;
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long a transaction waits for those of others.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -40,11 +40,11 @@ CREATE TABLE consumers (
     until INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE results (
-    id TEXT PRIMARY KEY,
+    number INTEGER PRIMARY KEY,   -- so that the newest are at the end: ids are everywhere
+    id TEXT NOT NULL UNIQUE,
     expires INTEGER NOT NULL,
     document TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX old ON results (expires);
+) STRICT;
 CREATE TABLE revoked (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -66,17 +66,10 @@ impl File {
         let refused = |error: rusqlite::Error| refused(&place, &error);
         if let Some(path) = path {
             // Made here, so that nobody but the user may read it; SQLite gives its other files the same rights.
-            std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)
-                .map_err(|error| BrokerError::Open {
-                    broker: path.into(),
-                    reason: error.to_string(),
-                })?;
+            crate::private_file::make(path).map_err(|error| BrokerError::Open {
+                broker: path.into(),
+                reason: error.to_string(),
+            })?;
         }
         let mut db = Connection::open(&place).map_err(refused)?;
         db.busy_timeout(BUSY).map_err(refused)?;
@@ -84,6 +77,8 @@ impl File {
         db.pragma_update(None, "journal_mode", "WAL").map_err(refused)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(refused)?;
         db.pragma_update(None, "temp_store", "MEMORY").map_err(refused)?;
+        // Ids are everywhere, so more of their index is wanted than SQLite keeps by itself.
+        db.pragma_update(None, "cache_size", -16_384).map_err(refused)?;
         db.pragma_update(None, "journal_size_limit", 64 << 20)
             .map_err(refused)?;
         db.set_prepared_statement_cache_capacity(64);
@@ -103,7 +98,10 @@ impl File {
         let ring = Ring::new(path);
         Ok(File {
             place,
-            db: Mutex::new(db),
+            db: Mutex::new(Db {
+                connection: db,
+                keeps: Keeps::PowerCuts,
+            }),
             line: Mutex::default(),
             ring,
             lease,
@@ -131,6 +129,12 @@ fn check(db: &Connection, place: &Path) -> Result<bool> {
             broker: place.into(),
             theirs: version,
             ours: VERSION,
+        }),
+        (APPLICATION, _) => Err(BrokerError::Foreign {
+            broker: place.into(),
+            reason: format!(
+                "it has schema version {version}, and this program knows {VERSION}; drain it with the program that made it"
+            ),
         }),
         _ => Err(BrokerError::Foreign {
             broker: place.into(),

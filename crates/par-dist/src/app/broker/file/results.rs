@@ -1,6 +1,6 @@
 //! Outcomes of tasks in a file, and which calls with a key are to run.
 
-use super::group::Write;
+use super::group::{Keeps, Write};
 use super::{File, millis};
 use crate::BrokerError;
 use crate::app::broker::{Outcome, Results, Seen};
@@ -34,19 +34,31 @@ impl File {
 pub(super) fn sweep(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let now = Timestamp::now().as_millisecond();
     for sql in [
-        "DELETE FROM results WHERE expires < ?",
         "DELETE FROM revoked WHERE expires < ?",
         "DELETE FROM keys WHERE expires < ?",
     ] {
         tx.prepare_cached(sql)?.execute([now])?;
     }
+    // The oldest are first.
+    let mut oldest = tx.prepare_cached("SELECT number, expires FROM results ORDER BY number LIMIT 10000")?;
+    let rows = oldest.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut last = None;
+    for row in rows {
+        let (number, expires): (i64, i64) = row?;
+        if expires >= now {
+            break;
+        }
+        last = Some(number);
+    }
+    tx.prepare_cached("DELETE FROM results WHERE number <= ?")?
+        .execute([last])?;
     Ok(())
 }
 
 impl Results for File {
     fn store(&self, outcome: Outcome) -> Result<()> {
         if self.is_to_sweep() {
-            self.write(sweep)?;
+            self.write(Keeps::Kills, sweep)?;
         }
         let outcome = Some((outcome, self.expires_at()));
         self.write_with_others(Write::Conclude {
@@ -72,12 +84,14 @@ impl Results for File {
     }
 
     fn forget(&self, id: &str) -> Result<()> {
-        self.write(|tx| tx.execute("DELETE FROM results WHERE id = ?", [id]).map(drop))
+        self.write(Keeps::PowerCuts, |tx| {
+            tx.execute("DELETE FROM results WHERE id = ?", [id]).map(drop)
+        })
     }
 
     fn claim(&self, key: &str, copy: &str) -> Result<bool> {
         let expires = self.expires_at();
-        self.write(|tx| {
+        self.write(Keeps::PowerCuts, |tx| {
             tx.prepare_cached("INSERT OR IGNORE INTO keys (key, copy, expires) VALUES (?, ?, ?)")?
                 .execute(params![key, copy, expires])?;
             tx.prepare_cached("SELECT copy = ? FROM keys WHERE key = ?")?
