@@ -112,8 +112,8 @@ fn app(broker: &str) -> App {
         .expect("an app")
 }
 
-/// What Celery keeps of a result.
-const RESULT: &str = r#"{"status":"SUCCESS","result":8,"traceback":null,"children":[],"date_done":"2026-11-25T20:00:00.000000+00:00","task_id":"0b8a1c5e-0000-4000-8000-000000000000"}"#;
+/// What Celery keeps of a result, up to the id of the task.
+const RESULT: &str = r#"{"status":"SUCCESS","result":8,"traceback":null,"children":[],"date_done":"2026-11-25T20:00:00.000000+00:00","task_id":"#;
 
 /// The floor: as many consumers, the same acknowledgements one by one, and the same results; the body is not even looked at.
 fn bare(broker: &str, count: usize, results: bool) -> Figure {
@@ -156,16 +156,22 @@ fn bare(broker: &str, count: usize, results: bool) -> Figure {
                     .ack(BasicAckOptions::default())
                     .await
                     .expect("acknowledged");
-                if let Some(to) = delivery.properties.reply_to().clone().filter(|_| results) {
+                let properties = delivery.properties;
+                if let (Some(to), Some(id)) = (properties.reply_to(), properties.correlation_id())
+                    && results
+                {
+                    let document = format!("{RESULT}\"{id}\"}}");
                     let properties = BasicProperties::default()
                         .with_content_type("application/json".into())
+                        .with_content_encoding("utf-8".into())
+                        .with_correlation_id(id.clone())
                         .with_delivery_mode(2);
                     let sent = channel
                         .basic_publish(
                             "".into(),
-                            to,
+                            to.clone(),
                             BasicPublishOptions::default(),
-                            RESULT.as_bytes(),
+                            document.as_bytes(),
                             properties,
                         )
                         .await;

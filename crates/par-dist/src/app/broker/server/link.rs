@@ -3,7 +3,7 @@
 use super::Shared;
 use super::connect::connect;
 use super::deliver::{Acks, OWN};
-use super::order::{Order, Sent, confirmed, longest};
+use super::order::{Order, Sent, confirmed, longest, take_confirmed};
 use crate::app::broker::Tag;
 use crate::app::control_message;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
@@ -17,6 +17,11 @@ use tokio::sync::mpsc as line;
 
 /// The longest pause between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long orders wait for others where many come.
+const TOGETHER: Duration = Duration::from_micros(400);
+/// How many are many, in how long.
+const MANY: usize = 24;
+const WINDOW: Duration = Duration::from_millis(2);
 /// How many orders may be sent and not confirmed.
 const IN_FLIGHT: usize = 4096;
 
@@ -93,6 +98,33 @@ pub(super) struct Link {
     pub(super) acks: Acks,
 }
 
+/// Whether orders come thick and fast: then some are done together, as to be woken for each costs more than all the rest.
+struct Pace {
+    since: Instant,
+    orders: usize,
+    quick: bool,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Pace {
+            since: Instant::now(),
+            orders: 0,
+            quick: false,
+        }
+    }
+
+    fn is_quick(&mut self, more: usize) -> bool {
+        self.orders += more;
+        let passed = self.since.elapsed();
+        if passed >= WINDOW {
+            self.quick = self.orders >= MANY && passed < 2 * WINDOW;
+            (self.since, self.orders) = (Instant::now(), 0);
+        }
+        self.quick
+    }
+}
+
 impl Link {
     async fn open(shared: &Arc<Shared>, epoch: i64) -> lapin::Result<Self> {
         let (connection, channel) = connect(shared).await?;
@@ -135,23 +167,31 @@ impl Link {
         sent: &mut VecDeque<Sent>,
     ) -> lapin::Result<()> {
         let mut tick = tokio::time::interval(PAUSE / 4);
+        let mut pace = Pace::new();
         loop {
             self.work_off(shared, pending, sent).await?;
+            // To be woken for each confirmation costs as much as all the rest: only who is waited for is worth it.
+            take_confirmed(shared, sent)?;
+            let waits = sent.len() >= IN_FLIGHT || sent.iter().any(Sent::is_waited_for);
             tokio::select! {
                 order = orders.recv(), if sent.len() < IN_FLIGHT => match order {
                     Some(order) => pending.push_back(order),
                     None if sent.is_empty() => return Ok(()),
                     None => confirmed(shared, sent).await?,
                 },
-                confirmed = confirmed(shared, sent), if !sent.is_empty() => confirmed?,
+                confirmed = confirmed(shared, sent), if waits => confirmed?,
                 // A connection that broke says so when it is used, or looked at.
                 _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
                     return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
                 },
             }
+            if pace.is_quick(pending.len()) {
+                std::thread::sleep(TOGETHER);
+            }
             while sent.len() + pending.len() < IN_FLIGHT
                 && let Ok(order) = orders.try_recv()
             {
+                pace.orders += 1;
                 pending.push_back(order);
             }
         }

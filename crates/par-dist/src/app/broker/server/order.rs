@@ -7,7 +7,7 @@ use crate::app::outcome::no_result;
 use lapin::{Confirmation, PublisherConfirm};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 /// What others want done.
 pub(super) enum Order {
@@ -106,37 +106,55 @@ pub(super) struct Sent {
 
 /// Waits until the server confirms something, and takes all that it has confirmed.
 pub(super) async fn confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapin::Result<()> {
-    std::future::poll_fn(|cx| {
-        let mut any = false;
-        while let Some(first) = sent.front_mut() {
-            while let Some((number, confirm)) = first.confirms.front_mut() {
-                match Pin::new(confirm).poll(cx) {
-                    Poll::Pending if any => return Poll::Ready(Ok(())),
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(Confirmation::Ack(None))) => {}
-                    Poll::Ready(Ok(Confirmation::Ack(Some(_)))) if number.is_some() => {
-                        first.unrouted.extend(*number);
-                    }
-                    Poll::Ready(Ok(_)) => first.refused = true,
+    std::future::poll_fn(|cx| poll_confirmed(shared, sent, cx)).await
+}
+
+/// Takes what the server has confirmed by now.
+pub(super) fn take_confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapin::Result<()> {
+    match poll_confirmed(shared, sent, &mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
+}
+
+fn poll_confirmed(
+    shared: &Shared,
+    sent: &mut VecDeque<Sent>,
+    cx: &mut Context<'_>,
+) -> Poll<lapin::Result<()>> {
+    let mut any = false;
+    while let Some(first) = sent.front_mut() {
+        while let Some((number, confirm)) = first.confirms.front_mut() {
+            match Pin::new(confirm).poll(cx) {
+                Poll::Pending if any => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(Confirmation::Ack(None))) => {}
+                Poll::Ready(Ok(Confirmation::Ack(Some(_)))) if number.is_some() => {
+                    first.unrouted.extend(*number);
                 }
-                first.confirms.pop_front();
-                any = true;
+                Poll::Ready(Ok(_)) => first.refused = true,
             }
-            if !first.unrouted.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(done) = sent.pop_front() {
-                done.tell(shared);
-            }
+            first.confirms.pop_front();
             any = true;
         }
-        Poll::Ready(Ok(()))
-    })
-    .await
+        if !first.unrouted.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(done) = sent.pop_front() {
+            done.tell(shared);
+        }
+        any = true;
+    }
+    Poll::Ready(Ok(()))
 }
 
 impl Sent {
+    /// Whether somebody waits until it is confirmed.
+    pub(super) fn is_waited_for(&self) -> bool {
+        matches!(self.order, Order::Publish(..))
+    }
+
     fn tell(self, shared: &Shared) {
         if let Order::Publish(_, reply) = self.order {
             let full = BrokerError::Full {
