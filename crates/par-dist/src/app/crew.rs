@@ -169,6 +169,11 @@ impl Crew {
         self.transport.wake();
     }
 
+    /// Waits until what the worker said has arrived.
+    pub(super) fn flush(&self) {
+        self.transport.flush();
+    }
+
     /// Rule 1.
     fn lease(&self) {
         while let Err(error) = self.transport.join(&self.queues, self.room) {

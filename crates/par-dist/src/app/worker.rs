@@ -221,6 +221,7 @@ impl Drop for RunningWorker {
             // Panics of tasks are caught; of another nothing is left to be told here.
             let _ = thread.join();
         }
+        self.crew.flush();
     }
 }
 

@@ -24,6 +24,15 @@ fn late(log: String, number: u64, millis: u64) -> Result<u64, std::io::Error> {
     work(&log, number, millis)
 }
 
+/// How many microseconds after its time it began.
+#[task(name = "test.due")]
+fn due(log: String, due_millis: i64) -> Result<(), std::io::Error> {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let due = Duration::from_millis(due_millis.unsigned_abs());
+    let after = now.as_micros() as i64 - due.as_micros() as i64;
+    note(&log, &format!("due {after}"))
+}
+
 /// The third time at the place where this process is to die, it does.
 fn passes(place: &str) {
     static TIMES: AtomicU32 = AtomicU32::new(0);
@@ -57,7 +66,7 @@ fn tasks(app: AppBuilder) -> AppBuilder {
         acks_late: true,
         ..TaskOptions::default()
     };
-    app.task::<early>().task_with::<late>(late_options)
+    app.task::<early>().task::<due>().task_with::<late>(late_options)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -149,6 +149,8 @@ pub(crate) trait Transport: Send + Sync {
     /// Ends a run: its lease, if it still has one; with its outcome, where that is kept by this; and with what follows, such as its next attempt. In a
     /// file and on Redis in one step, and nothing of it if it is leased no more.
     fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()>;
+    /// Waits until what was acknowledged before, and what came of tasks, has arrived; but not for ever, where it cannot.
+    fn flush(&self) {}
     /// Shows that this consumer lives, and takes back what dead ones had leased (rule 2).
     fn beat(&self) -> Result<()>;
     /// How long a heartbeat may stand still.

@@ -239,7 +239,10 @@ impl Link {
                     // All that are in the line are told at once.
                     acknowledged.extend(self.own(tags));
                 }
-                other => self.obey(shared, other).await?,
+                other => {
+                    self.acknowledge(std::mem::take(&mut acknowledged)).await?;
+                    self.obey(shared, other).await?;
+                }
             }
             if let Some(order) = pending.pop_front()
                 && matches!(order, Order::Publish(..) | Order::Conclude(Some(_), _))
@@ -298,6 +301,19 @@ impl Link {
                     .basic_publish(exchange, "".into(), options, body.as_bytes(), properties)
                     .await?
                     .await?;
+                let _ = reply.send(Ok(()));
+            }
+            Order::Flush(reply) => {
+                // The server does one thing after the other.
+                let passive = QueueDeclareOptions {
+                    passive: true,
+                    ..QueueDeclareOptions::default()
+                };
+                let own = shared.reply_queue.as_str().into();
+                self.channel
+                    .queue_declare(own, passive, FieldTable::default())
+                    .await?;
+                // Who asked may have given up.
                 let _ = reply.send(Ok(()));
             }
             Order::Count(queue, reply) => {

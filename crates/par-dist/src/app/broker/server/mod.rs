@@ -40,6 +40,8 @@ type Reply<T> = mpsc::Sender<Result<T>>;
 
 /// Results that are kept for callers who have not read them; the oldest go first.
 const KEPT: usize = 100_000;
+/// How long who leaves waits until all is told.
+const FLUSH: Duration = Duration::from_secs(5);
 /// What is to wait less, in milliseconds, waits here no more: the way takes as long.
 const SHORTEST: i64 = 8;
 
@@ -175,6 +177,13 @@ impl Transport for Server {
         }
         let answer = outcome.and_then(Answer::of);
         self.order(Order::Conclude(answer, lease.into_iter().collect()))
+    }
+
+    fn flush(&self) {
+        let (reply, answer) = mpsc::channel();
+        if self.order(Order::Flush(reply)).is_ok() && answer.recv_timeout(FLUSH).is_err() {
+            tracing::warn!(broker = %self.shared.url, "leaves without word that all is told");
+        }
     }
 
     fn beat(&self) -> Result<()> {

@@ -23,6 +23,8 @@ pub(super) enum Order {
     Release(Vec<Tag>),
     Reject(Tag),
     Revoke(Revocation, Reply<()>),
+    /// Tells when all before has arrived.
+    Flush(Reply<()>),
     Count(String, Reply<u64>),
     Purge(String, Reply<u64>),
 }
