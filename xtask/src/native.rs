@@ -1,6 +1,6 @@
 //! Features that need what a plain machine lacks: what each needs, and what `cargo xtask test` runs of it.
 
-use crate::setup::needs::{LIBCLANG, MPI, Need, OPENCL, OPENSSL, RABBITMQ, REDIS, VENV};
+use crate::setup::needs::{FAKETIME, IPTABLES, LIBCLANG, MPI, Need, OPENCL, OPENSSL, RABBITMQ, REDIS, VENV};
 
 /// A feature of a crate that builds and runs only where something native is installed.
 pub(crate) struct Native {
@@ -80,6 +80,13 @@ pub(crate) static CLUSTERS_ON_REDIS: Native = Native {
     ..FULL
 };
 
+pub(crate) static APPS_IN_TROUBLE: Native = Native {
+    beside: " apps on bad networks and clocks",
+    needs: &[&RABBITMQ, &REDIS, &OPENSSL, &IPTABLES, &FAKETIME],
+    tests: &["--test=app_troubles"],
+    ..FULL
+};
+
 pub(crate) static CELERY: Native = Native {
     beside: " beside Celery",
     needs: &[&RABBITMQ, &REDIS, &VENV],
@@ -97,7 +104,7 @@ pub(crate) static OPENCL_DEVICES: Native = Native {
 };
 
 /// All of them, in the order in which they are tested.
-pub(crate) static NATIVE: [&Native; 9] = [
+pub(crate) static NATIVE: [&Native; 10] = [
     &MPI_RANKS,
     &AMQP,
     &FULL,
@@ -105,6 +112,7 @@ pub(crate) static NATIVE: [&Native; 9] = [
     &CLUSTERS_ON_REDIS,
     &APPS_ON_RABBITMQ,
     &APPS_ON_REDIS,
+    &APPS_IN_TROUBLE,
     &CELERY,
     &OPENCL_DEVICES,
 ];

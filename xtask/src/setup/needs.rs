@@ -98,6 +98,40 @@ pub(crate) static OPENSSL: Need = Need {
     },
 };
 
+pub(crate) static IPTABLES: Need = Need {
+    name: "iptables, and the right to have a network of one's own",
+    why: "tests par-dist on a network that loses packets",
+    required: false,
+    probe: || {
+        in_path("ip")?;
+        version(&["unshare", "--net", "--", "iptables", "--version"])
+    },
+    install: Install::Packages {
+        apt: &["iproute2", "iptables"],
+        dnf: &["iproute", "iptables-nft"],
+        brew: &["no network of one's own on this system"],
+    },
+};
+
+pub(crate) static FAKETIME: Need = Need {
+    name: "libfaketime",
+    why: "tests par-dist with clocks that jump",
+    required: false,
+    probe: || {
+        let mut places = library_folders().into_iter();
+        let file = places.find_map(|folder| {
+            let file = folder.join("faketime/libfaketimeMT.so.1");
+            file.exists().then_some(file)
+        })?;
+        Some(file.display().to_string())
+    },
+    install: Install::Packages {
+        apt: &["faketime"],
+        dnf: &["libfaketime"],
+        brew: &["libfaketime"],
+    },
+};
+
 pub(crate) static VENV: Need = Need {
     name: "Python with venv",
     why: "tests par-dist beside Celery, which it gets from pip",
@@ -157,6 +191,8 @@ pub(crate) static NEEDS: &[&Need] = &[
     &RABBITMQ,
     &REDIS,
     &OPENSSL,
+    &IPTABLES,
+    &FAKETIME,
     &VENV,
     &Need {
         name: "mdBook",

@@ -9,7 +9,7 @@
 //!    stops meanwhile, the task is given back.
 
 use super::AppError;
-use super::broker::{Incoming, Transport};
+use super::broker::{Incoming, Outgoing, Tag, Transport};
 use super::builder::App;
 use super::child::Child;
 use super::control::{Cancelled, Rein, Reins};
@@ -205,7 +205,11 @@ impl Crew {
                     self.transport
                         .wait(seen, until_due.map_or(LOOK, |due| due.min(LOOK)));
                 }
-                Ok(leased) => {
+                Ok(mut leased) => {
+                    let waits = run::part_those_that_wait(&mut leased);
+                    if !waits.is_empty() {
+                        self.defer(waits);
+                    }
                     self.hear();
                     let one = leased.len() == 1;
                     self.state.lock().line.extend(leased);
@@ -220,6 +224,15 @@ impl Crew {
                     self.pause();
                 }
             }
+        }
+    }
+
+    fn defer(&self, waits: Vec<(Tag, Outgoing)>) {
+        let tags: Vec<Tag> = waits.iter().map(|(tag, _)| *tag).collect();
+        if let Err(error) = self.transport.defer(waits) {
+            self.troubled(Some(error.to_string()));
+            // If that fails too, they go back when this process has ended.
+            let _ = self.transport.release(&tags);
         }
     }
 

@@ -23,6 +23,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How much, in milliseconds, clocks and ways differ by.
+const MOMENT: i64 = 8;
+
 /// What comes of a run.
 #[derive(Default)]
 pub(super) struct Done {
@@ -143,12 +146,12 @@ pub(super) fn begin(
         tracing::info!(id, task, "expired");
         return end(Some(&id), "TaskRevokedError", "expired", State::Revoked);
     }
-    if eta.is_some_and(|eta| eta > now) {
+    if let Some(at) = eta.and_then(|eta| waits_until(eta, incoming.left, now)) {
         // It came from somebody who leaves the waiting to us.
         let later = Outgoing {
             queue,
             message,
-            at: eta,
+            at: Some(at),
         };
         transport.conclude(Some(tag), None, &[later])?;
         return Ok(None);
@@ -180,6 +183,48 @@ pub(super) fn begin(
     }
     hooks::call("before", || app.inner.hooks.before(&begun.context));
     Ok(Some(begun))
+}
+
+/// Until when a task waits, with how long it has to still by those who kept it, if they say so; not at all if its time has come.
+fn waits_until(eta: Timestamp, left: Option<i64>, now: Timestamp) -> Option<Timestamp> {
+    let by_clock = eta.as_millisecond() - now.as_millisecond();
+    let left = left.map_or(by_clock, |left| left.min(by_clock));
+    // So little is within what clocks and ways differ by, unless it is all that is left.
+    let is_due = by_clock <= 0 || (left < MOMENT && by_clock > MOMENT);
+    (!is_due).then(|| from_now(Duration::from_millis(left.max(1).unsigned_abs())).min(eta))
+}
+
+/// Those of the leased tasks that are to wait, apart, so that they can do so together; the rest is as it was.
+pub(super) fn part_those_that_wait(leased: &mut Vec<Incoming>) -> Vec<(Tag, Outgoing)> {
+    let now = Timestamp::now();
+    let mut waits = Vec::new();
+    leased.retain(|incoming| {
+        // Most have no such header.
+        if !incoming.headers.get("eta").is_some_and(Value::is_string) {
+            return true;
+        }
+        let Incoming {
+            headers,
+            properties,
+            body,
+            ..
+        } = incoming;
+        let Ok(message) = Message::read(headers.clone(), properties.clone(), body) else {
+            return true;
+        };
+        let eta = message.eta().ok().flatten();
+        let Some(at) = eta.and_then(|eta| waits_until(eta, incoming.left, now)) else {
+            return true;
+        };
+        let later = Outgoing {
+            queue: incoming.queue.clone(),
+            message,
+            at: Some(at),
+        };
+        waits.push((incoming.tag, later));
+        false
+    });
+    waits
 }
 
 /// Ends a run: what came of it is kept, what follows is sent, and its lease ends.

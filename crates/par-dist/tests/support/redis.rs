@@ -93,6 +93,12 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// The port that it listens on.
+    #[allow(dead_code, reason = "not every test uses it")]
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A connection past all that is tested.
     pub(crate) fn connection(&self) -> Result<redis::Connection> {
         let client = redis::Client::open(self.url()).map_err(Error::other)?;

@@ -84,16 +84,21 @@ impl Place {
     }
 
     pub(crate) fn worker(&self) -> Worker {
-        self.worker_that_dies("nowhere")
+        self.worker_with(&[])
     }
 
     /// At its third task, at that place.
     pub(crate) fn worker_that_dies(&self, at: &str) -> Worker {
+        self.worker_with(&[("DIE_AT", at)])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn worker_with(&self, variables: &[(&str, &str)]) -> Worker {
         let child = Command::new(env!("CARGO_BIN_EXE_par-dist-app-worker"))
             .arg(&self.broker)
             .arg(&self.log)
             .env("PAR_DIST_LEASE", LEASE.as_secs_f64().to_string())
-            .env("DIE_AT", at)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .spawn()
             .expect("a worker");

@@ -94,6 +94,8 @@ pub(crate) struct Incoming {
     pub(crate) queue: String,
     /// Whether somebody else had it before.
     pub(crate) redelivered: bool,
+    /// How long it has to wait still, in milliseconds, if it comes from where it waited: whatever the clock says here.
+    pub(crate) left: Option<i64>,
     pub(crate) headers: Map<String, Value>,
     pub(crate) properties: Properties,
     pub(crate) body: Vec<u8>,
@@ -151,6 +153,11 @@ pub(crate) trait Transport: Send + Sync {
     fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()>;
     /// Waits until what was acknowledged before, and what came of tasks, has arrived; but not for ever, where it cannot.
     fn flush(&self) {}
+    /// Ends leases of tasks that are to wait, and sends them to where they do.
+    fn defer(&self, tasks: Vec<(Tag, Outgoing)>) -> Result<()> {
+        let mut tasks = tasks.into_iter();
+        tasks.try_for_each(|(tag, task)| self.conclude(Some(tag), None, &[task]))
+    }
     /// Shows that this consumer lives, and takes back what dead ones had leased (rule 2).
     fn beat(&self) -> Result<()>;
     /// How long a heartbeat may stand still.

@@ -131,6 +131,7 @@ impl Transport for File {
                         tag: Tag(row.get(0)?),
                         queue: queue.clone(),
                         redelivered: row.get(1)?,
+                        left: None,
                         // What somebody else has written there is no task; the worker says so.
                         headers: serde_json::from_str(&headers).unwrap_or_default(),
                         properties: serde_json::from_str(&properties).unwrap_or_else(|_| Properties {

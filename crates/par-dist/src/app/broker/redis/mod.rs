@@ -18,7 +18,7 @@ use crate::app::config::Config;
 use crate::app::control_message;
 use crate::redis_server::{Address, is_away};
 use crate::{BrokerError, BrokerUrl};
-use ::redis::{Connection, RedisError, RedisResult, cmd};
+use ::redis::{Connection, RedisError, RedisResult, ScriptInvocation, cmd};
 use jiff::Timestamp;
 use listen::Listener;
 use parking_lot::Mutex;
@@ -137,52 +137,52 @@ impl Redis {
         format!("{}{}", self.me, tag.0)
     }
 
-    /// Puts tasks and an outcome, and ends the lease of `tag`, if there is one; false, and nothing of it, if it was leased no more.
-    fn put(&self, tag: Option<Tag>, outcome: Option<&Outcome>, tasks: &[Outgoing]) -> Result<bool> {
+    /// What puts tasks and an outcome, and ends the lease of `tag`, if there is one; false, and nothing of it, if it was leased no more.
+    fn putting(
+        &self,
+        tag: Option<Tag>,
+        outcome: Option<&Outcome>,
+        tasks: &[Outgoing],
+    ) -> Result<ScriptInvocation<'_>> {
         let now = Timestamp::now();
         let reply_to = self.me.trim_start_matches(OURS).trim_end_matches(':');
-        let tasks: Vec<(String, String, String)> = tasks
-            .iter()
-            .map(|task| {
-                let (raw, priority) = (wire::write(task, reply_to), task.message.properties.priority);
-                let list = wire::list(&task.queue, priority);
-                // Rule 3.
-                match task.at.filter(|at| tag.is_some() && *at > now) {
-                    None => (list, String::new(), raw),
-                    Some(at) => {
-                        let lists = wire::lists(&task.queue);
-                        let step = lists.iter().position(|other| *other == list).unwrap_or(0);
-                        let due = at.as_millisecond().to_string();
-                        (later(&task.queue), due, format!("{step}{raw}"))
-                    }
-                }
-            })
-            .collect();
         let document = outcome.map_or_else(String::new, |outcome| outcome.document.to_string());
-        let lengths = tasks.iter().map(|(_, _, raw)| raw.len());
-        if let Some(length) = lengths
-            .chain([document.len()])
-            .max()
-            .filter(|length| *length > LONGEST)
-        {
+        let mut longest = document.len();
+        let mut put = self.scripts.put.key(UNACKED);
+        put.key(INDEX);
+        put.key(outcome.map_or_else(String::new, |outcome| meta(&outcome.id)));
+        put.arg(tag.map_or_else(String::new, |tag| self.tag(tag)));
+        put.arg(document).arg(millis(self.expires));
+        for task in tasks {
+            let raw = wire::write(task, reply_to);
+            longest = longest.max(raw.len());
+            let list = wire::list(&task.queue, task.message.properties.priority);
+            // Rule 3.
+            match task.at.filter(|at| tag.is_some() && *at > now) {
+                None => put.key(list).arg("").arg(raw),
+                Some(at) => {
+                    let lists = wire::lists(&task.queue);
+                    let step = lists.iter().position(|other| *other == list).unwrap_or(0);
+                    put.key(later(&task.queue))
+                        .arg(at.as_millisecond())
+                        .arg(format!("{step}{raw}"))
+                }
+            };
+        }
+        if longest > LONGEST {
             return Err(BrokerError::TooLong {
                 broker: self.url.clone(),
                 reason: format!(
-                    "a message has {length} bytes, and a server takes {LONGEST} (`proto-max-bulk-len`)"
+                    "a message has {longest} bytes, and a server takes {LONGEST} (`proto-max-bulk-len`)"
                 ),
             });
         }
-        let put = self.call(|connection| {
-            let mut put = self.scripts.put.key(UNACKED);
-            put.key(INDEX);
-            put.arg(tag.map_or_else(String::new, |tag| self.tag(tag)));
-            put.key(outcome.map_or_else(String::new, |outcome| meta(&outcome.id)));
-            put.arg(&document).arg(millis(self.expires));
-            for (key, due, raw) in &tasks {
-                put.key(key).arg(due).arg(raw);
-            }
-            put.invoke::<bool>(connection)
-        })?;
+        Ok(put)
+    }
+
+    fn put(&self, tag: Option<Tag>, outcome: Option<&Outcome>, tasks: &[Outgoing]) -> Result<bool> {
+        let put = self.putting(tag, outcome, tasks)?;
+        let put = self.call(|connection| put.invoke::<bool>(connection))?;
         if let Some(tag) = tag {
             self.leased.lock().remove(&tag.0);
         }
@@ -315,6 +315,22 @@ impl Transport for Redis {
 
     fn conclude(&self, lease: Option<Tag>, outcome: Option<Outcome>, next: &[Outgoing]) -> Result<()> {
         self.put(lease, outcome.as_ref(), next).map(drop)
+    }
+
+    fn defer(&self, tasks: Vec<(Tag, Outgoing)>) -> Result<()> {
+        // Each is a step; their answers come together.
+        let mut all = ::redis::pipe();
+        all.load_script(&self.scripts.put).ignore();
+        for (tag, task) in &tasks {
+            let put = self.putting(Some(*tag), None, std::slice::from_ref(task))?;
+            all.invoke_script(&put).ignore();
+        }
+        self.call(|connection| all.query::<()>(connection))?;
+        let mut leased = self.leased.lock();
+        for (tag, _) in &tasks {
+            leased.remove(&tag.0);
+        }
+        Ok(())
     }
 
     fn beat(&self) -> Result<()> {

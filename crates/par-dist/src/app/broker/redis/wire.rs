@@ -75,6 +75,7 @@ pub(super) fn read(tag: Tag, queue: &str, raw: &str) -> Incoming {
     };
     Incoming {
         tag,
+        left: None,
         queue: queue.to_owned(),
         redelivered: properties["delivery_info"]["redelivered"]
             .as_bool()

@@ -9,6 +9,8 @@ use lapin::message::Delivery;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+/// The header that says how long a task has to wait still when it comes out of where it waits, in milliseconds.
+pub(super) const LEFT: &str = "x-par-left";
 /// The bits of a tag that are the server's own (rule 3).
 pub(super) const OWN: u32 = 40;
 
@@ -36,13 +38,16 @@ pub(super) fn outcome(shared: &Shared, delivery: &Delivery) {
 
 pub(super) fn incoming(epoch: i64, queue: &str, delivery: Delivery) -> Incoming {
     let properties = &delivery.properties;
+    let mut headers = properties.headers().as_ref().map(to_map).unwrap_or_default();
+    let left = headers.remove(LEFT).and_then(|left| left.as_i64());
     let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
     Incoming {
         // A connection does not live to see so many.
         tag: Tag(epoch << OWN | (delivery.delivery_tag as i64 & ((1 << OWN) - 1))),
         queue: queue.to_owned(),
         redelivered: delivery.redelivered,
-        headers: properties.headers().as_ref().map(to_map).unwrap_or_default(),
+        left,
+        headers,
         properties: Properties {
             content_type: text(properties.content_type()).unwrap_or_default(),
             content_encoding: text(properties.content_encoding()).unwrap_or_default(),
@@ -76,17 +81,17 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// These are done. Up to where all are that were not before, and those that are beyond.
+    /// These are done. Up to which of them all are, to be told in one word, and those that are beyond. The server takes a word on a number once.
     pub(super) fn settle(&mut self, tags: impl IntoIterator<Item = u64>) -> (Option<u64>, Vec<u64>) {
-        let fresh: BTreeSet<u64> = tags.into_iter().filter(|tag| *tag > self.done).collect();
-        let before = self.done;
+        let is_new = |tag: &u64| *tag > self.done && !self.apart.contains(tag);
+        let fresh: BTreeSet<u64> = tags.into_iter().filter(is_new).collect();
         self.apart.extend(&fresh);
         while self.apart.remove(&(self.done + 1)) {
             self.done += 1;
         }
-        let beyond = fresh.into_iter().filter(|tag| *tag > self.done).collect();
-        // Those that only join what was told one by one need no word more; it does no harm.
-        ((self.done > before).then_some(self.done), beyond)
+        let (all, beyond): (Vec<u64>, Vec<u64>) = fresh.into_iter().partition(|tag| *tag <= self.done);
+        // What comes after it was told one by one.
+        (all.last().copied(), beyond)
     }
 }
 
@@ -110,6 +115,7 @@ mod tests {
                 done.extend(&batch);
                 let (all, apart) = acks.settle(batch);
                 if let Some(all) = all {
+                    prop_assert!(unsettled.contains(&all), "{all} twice");
                     unsettled.retain(|tag| *tag > all);
                 }
                 for tag in apart {

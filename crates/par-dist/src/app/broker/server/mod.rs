@@ -6,7 +6,8 @@
 //!    moments before, with what is in them.
 //! 3. A tag is good on the connection that brought it. What was leased on another has gone back to its queue, and comes again as redelivered.
 //! 4. A task that is to wait goes to a queue without consumers, from where the server moves it to its own after a while: there is one for each
-//!    power of two of milliseconds (`QUEUE.later.N`). It goes through smaller and smaller ones, and is in nobody's memory meanwhile.
+//!    power of two of milliseconds (`QUEUE.later.N`). It goes through smaller and smaller ones, and is in nobody's memory meanwhile. It carries how long
+//!    it has to wait after each, so that a clock that is wrong does not keep it.
 //! 5. A result is sent to the queue that its caller named, once; who did not call reads none.
 
 mod connect;
@@ -177,6 +178,12 @@ impl Transport for Server {
         }
         let answer = outcome.and_then(Answer::of);
         self.order(Order::Conclude(answer, lease.into_iter().collect()))
+    }
+
+    fn defer(&self, tasks: Vec<(Tag, Outgoing)>) -> Result<()> {
+        let (tags, tasks) = tasks.into_iter().unzip();
+        self.ask(|reply| Order::Publish(tasks, reply))?;
+        self.order(Order::Conclude(None, tags))
     }
 
     fn flush(&self) {

@@ -1,6 +1,7 @@
 //! How tasks and results go to a RabbitMQ server, and the queues that they go to.
 
 use super::Shared;
+use super::deliver::LEFT;
 use super::link::Link;
 use super::order::Answer;
 use super::queues::{self, ASK, waiting_room};
@@ -8,7 +9,7 @@ use super::table::to_table;
 use crate::app::broker::Outgoing;
 use jiff::Timestamp;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, PublisherConfirm};
 use std::time::Instant;
 
@@ -45,9 +46,10 @@ impl Link {
         task: &Outgoing,
     ) -> lapin::Result<PublisherConfirm> {
         self.declare(shared, &task.queue).await?;
-        let left = task
+        let mut left = task
             .at
             .map_or(0, |at| at.as_millisecond() - Timestamp::now().as_millisecond());
+        let mut headers = to_table(&task.message.write_headers());
         let queue = match queues::room(&task.queue, left) {
             None => task.queue.clone(),
             Some((room, level)) => {
@@ -59,9 +61,13 @@ impl Link {
                         .await?;
                     self.rooms.insert(room.clone(), Instant::now());
                 }
+                left -= level;
                 room
             }
         };
+        if task.at.is_some() {
+            headers.insert(LEFT.into(), AMQPValue::LongLongInt(left.max(0)));
+        }
         let message = &task.message;
         let reply_to = message
             .properties
@@ -75,7 +81,7 @@ impl Link {
             .with_reply_to(reply_to.into())
             .with_priority(message.properties.priority)
             .with_delivery_mode(PERSISTENT)
-            .with_headers(to_table(&message.write_headers()));
+            .with_headers(headers);
         let body = message.write_body();
         // What no queue takes comes back.
         let mandatory = BasicPublishOptions {
