@@ -1,7 +1,12 @@
 //! Making a file that nobody but its user may read, for SQLite to open.
 
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Threads make files too.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Makes an empty file where there is none, and sees that one that is there may be read and written.
 ///
@@ -13,14 +18,24 @@ pub(crate) fn make(path: &Path) -> io::Result<()> {
     let ours = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
     match rustix::fs::access(path, ours) {
         Err(rustix::io::Errno::NOENT) => {}
+        Ok(()) if path.is_dir() => return Err(rustix::io::Errno::ISDIR.into()),
         other => return Ok(other?),
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     // Readable by its user alone, and closed before anybody can find it.
-    let fresh = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    match fresh.into_temp_path().persist_noclobber(path) {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(format!(
+        ".{}.{}.new",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    drop(options.open(&fresh)?);
+    let linked = std::fs::hard_link(&fresh, path);
+    std::fs::remove_file(&fresh)?;
+    match linked {
         // Another process was first.
-        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),
+        Err(refused) if refused.kind() != io::ErrorKind::AlreadyExists => Err(refused),
         _ => Ok(()),
     }
 }
