@@ -103,6 +103,7 @@ mod control;
 #[cfg(any(feature = "amqp", feature = "redis"))]
 mod control_message;
 mod crew;
+mod follow;
 mod hands;
 #[cfg(feature = "cli")]
 mod health;

@@ -11,9 +11,10 @@ use super::builder::App;
 use super::call::{COPY, KEY, from_now};
 use super::context::{Ran, RunInfo, TaskContext, Wish};
 use super::control::{Cancelled, Control};
+use super::follow::{attempt, errbacks, follow, replacement};
 use super::hands::{self, Ended};
 use super::hooks;
-use super::message::{Embed, Message, Signature, write_time};
+use super::message::Message;
 use super::options::TaskOptions;
 use super::outcome::{State, document, exception, failure, no_result};
 use crate::BrokerError;
@@ -433,88 +434,4 @@ fn ran_out(app: &App, begun: &Begun, ran: Ran) -> Done {
             fails(exception("TypeError", &error), children)
         }
     }
-}
-
-/// The same call once more (rule 2).
-fn attempt(message: &Message, queue: &str, retries: u32, pause: Duration) -> Outgoing {
-    let mut message = message.clone();
-    let at = from_now(pause);
-    message.headers.retries = Some(retries);
-    message.headers.eta = Some(write_time(at));
-    Outgoing {
-        queue: queue.to_owned(),
-        message,
-        at: Some(at),
-    }
-}
-
-/// What takes the place of a task, with its id and all that follows it.
-fn replacement(app: &App, message: &Message, by: &Signature) -> Vec<Outgoing> {
-    let call = by.call(app, None).id(&message.headers.id);
-    let Ok((mut task, _)) = call.into_outgoing() else {
-        return Vec::new();
-    };
-    task.message
-        .properties
-        .reply_to
-        .clone_from(&message.properties.reply_to);
-    let headers = &mut task.message.headers;
-    headers.root_id.clone_from(&message.headers.root_id);
-    headers.parent_id.clone_from(&message.headers.parent_id);
-    headers.replaced_task_nesting = Some(message.headers.replaced_task_nesting.unwrap_or(0) + 1);
-    let (ours, theirs) = (&mut task.message.body.embed, &message.body.embed);
-    ours.chain.clone_from(&theirs.chain);
-    for (ours, theirs) in [
-        (&mut ours.callbacks, &theirs.callbacks),
-        (&mut ours.errbacks, &theirs.errbacks),
-    ] {
-        if let Some(theirs) = theirs {
-            ours.get_or_insert_default().extend(theirs.iter().cloned());
-        }
-    }
-    vec![task]
-}
-
-/// What is called with a value: callbacks, and the next of the chain with the rest of it.
-fn follow(app: &App, message: &Message, value: &Value) -> Vec<Outgoing> {
-    let embed = &message.body.embed;
-    let callbacks = embed.callbacks.iter().flatten();
-    let mut next: Vec<Outgoing> = callbacks
-        .filter_map(|signature| child(app, message, signature, value.clone()))
-        .collect();
-    if let Some((signature, rest)) = embed.chain.as_deref().and_then(<[Signature]>::split_last)
-        && let Some(mut task) = child(app, message, signature, value.clone())
-    {
-        let theirs: &mut Embed = &mut task.message.body.embed;
-        theirs.chain = (!rest.is_empty()).then(|| rest.to_vec());
-        if theirs.errbacks.is_none() {
-            theirs.errbacks.clone_from(&embed.errbacks);
-        }
-        next.push(task);
-    }
-    next
-}
-
-/// What is called when a task failed: with its id, as JSON has no exceptions.
-fn errbacks(app: &App, message: &Message) -> Vec<Outgoing> {
-    let errbacks = message.body.embed.errbacks.iter().flatten();
-    let id = Value::from(message.headers.id.as_str());
-    errbacks
-        .filter_map(|signature| child(app, message, signature, id.clone()))
-        .collect()
-}
-
-fn child(app: &App, message: &Message, signature: &Signature, value: Value) -> Option<Outgoing> {
-    let (mut task, _) = signature.call(app, Some(value)).into_outgoing().ok()?;
-    // Whoever called the first hears of what follows, if it says no other.
-    let theirs = &mut task.message.properties.reply_to;
-    *theirs = theirs.take().or_else(|| message.properties.reply_to.clone());
-    let headers = &mut task.message.headers;
-    headers.parent_id = Some(message.headers.id.clone());
-    headers.root_id = message
-        .headers
-        .root_id
-        .clone()
-        .or_else(|| Some(message.headers.id.clone()));
-    Some(task)
 }

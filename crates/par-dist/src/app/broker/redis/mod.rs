@@ -9,10 +9,11 @@
 //! 5. A server that is away is asked again for a while. What it had done then may be done twice: a task may be there twice.
 
 mod listen;
+mod results;
 mod scripts;
 mod wire;
 
-use super::{Incoming, Outcome, Outgoing, Results, Revocation, Seen, Tag, Transport};
+use super::{Incoming, Outcome, Outgoing, Revocation, Seen, Tag, Transport};
 use crate::app::AppError;
 use crate::app::config::Config;
 use crate::app::control_message;
@@ -22,8 +23,9 @@ use ::redis::{Connection, RedisError, RedisResult, ScriptInvocation, cmd};
 use jiff::Timestamp;
 use listen::Listener;
 use parking_lot::Mutex;
+use results::{meta, millis};
 use scripts::{INDEX, Scripts, UNACKED};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -423,58 +425,6 @@ impl Redis {
             })?;
         }
         Ok(())
-    }
-}
-
-fn meta(id: &str) -> String {
-    format!("celery-task-meta-{id}")
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis())
-        .unwrap_or(u64::MAX)
-        .clamp(1, i64::MAX as u64 / 4)
-}
-
-impl Results for Redis {
-    fn store(&self, outcome: Outcome) -> Result<()> {
-        self.put(None, Some(&outcome), &[]).map(drop)
-    }
-
-    fn reply_to(&self) -> Option<&str> {
-        None
-    }
-
-    fn outcome(&self, id: &str) -> Result<Option<Value>> {
-        let document: Option<String> = self.call(|connection| cmd("GET").arg(meta(id)).query(connection))?;
-        Ok(document.and_then(|document| serde_json::from_str(&document).ok()))
-    }
-
-    fn forget(&self, id: &str) -> Result<()> {
-        self.call(|connection| cmd("DEL").arg(meta(id)).query::<u64>(connection))
-            .map(drop)
-    }
-
-    fn claim(&self, key: &str, copy: &str) -> Result<bool> {
-        let key = format!("par.key.{key}");
-        self.call(|connection| {
-            let mut set = cmd("SET");
-            set.arg(&key).arg(copy).arg("NX").arg("PX");
-            set.arg(millis(self.expires))
-                .query::<Option<String>>(connection)?;
-            let owner: Option<String> = cmd("GET").arg(&key).query(connection)?;
-            Ok(owner.as_deref() == Some(copy))
-        })
-    }
-
-    fn seen(&self) -> Seen {
-        self.listener.ring.seen()
-    }
-
-    fn wait(&self, id: &str, since: Seen, timeout: Duration) {
-        // Who cannot listen looks again, and is told then.
-        let _ = self.listen_for(&meta(id));
-        self.listener.ring.wait(since, timeout);
     }
 }
 
