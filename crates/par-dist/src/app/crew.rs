@@ -79,7 +79,7 @@ struct Revoked {
 
 /// What a thread that runs tasks finds to do.
 enum Work {
-    Begin(Incoming),
+    Begin(Box<Incoming>),
     #[cfg(feature = "async")]
     End(Box<(Begun, Rein, Ended)>),
     Nothing,
@@ -338,7 +338,7 @@ impl Crew {
                         if state.wants_more(self.room) {
                             self.room_again.notify_one();
                         }
-                        return Work::Begin(incoming);
+                        return Work::Begin(Box::new(incoming));
                     }
                     Err(when) => turn = when,
                 }
@@ -412,7 +412,7 @@ impl Crew {
     /// Runs tasks one after the other.
     fn work(&self, mut hands: Hands) {
         while let Work::Begin(incoming) = self.next(usize::MAX) {
-            if let Some((begun, rein)) = self.begin(incoming) {
+            if let Some((begun, rein)) = self.begin(*incoming) {
                 let ended = hands.run(&begun);
                 drop(rein);
                 self.end(&begun, ended);
@@ -426,7 +426,7 @@ impl Crew {
         loop {
             match crew.next(crew.concurrency) {
                 Work::Begin(incoming) => {
-                    let Some((begun, rein)) = crew.begin(incoming) else {
+                    let Some((begun, rein)) = crew.begin(*incoming) else {
                         continue;
                     };
                     let here = Arc::clone(crew);

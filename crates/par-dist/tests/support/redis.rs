@@ -2,6 +2,7 @@
 //! answered. It ends with the value, and with the process that started it, however that ends.
 
 #[path = "certificates.rs"]
+#[allow(clippy::duplicate_mod, reason = "some use both servers")]
 mod certificates;
 
 use std::io::{Error, Result, Write};

@@ -74,7 +74,7 @@ pub(super) fn peers(fields: &[String], grace: i64) -> Vec<(Peer, Process)> {
 pub(super) fn deliveries(fields: Vec<Vec<u8>>) -> Vec<Delivery> {
     let mut fields = fields.into_iter();
     let mut deliveries = Vec::with_capacity(fields.len() / 9);
-    while let Some(nine) = fields.by_ref().take(9).collect::<Vec<_>>().try_into().ok() {
+    while let Ok(nine) = fields.by_ref().take(9).collect::<Vec<_>>().try_into() {
         deliveries.extend(delivery(nine));
     }
     deliveries

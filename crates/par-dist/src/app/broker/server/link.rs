@@ -51,11 +51,12 @@ pub(super) fn run(
                 Err(error) => {
                     tracing::warn!(broker = %shared.url, %error, "lost the server");
                     let reason = error.to_string();
-                    let mut state = shared.state.lock();
-                    // Sent again, it would break the next connection as well.
-                    state.longest = longest(&reason).or(state.longest);
-                    state.away = Some(reason);
-                    drop(state);
+                    {
+                        let mut state = shared.state.lock();
+                        // Sent again, it would break the next connection as well.
+                        state.longest = longest(&reason).or(state.longest);
+                        state.away = Some(reason);
+                    }
                     // One that is not closed keeps what it was delivered, for nobody.
                     let close = link.connection.close(200, "".into());
                     let _ = tokio::time::timeout(PAUSE, close).await;
