@@ -240,6 +240,8 @@ impl Consumer {
             Ok(prepared) => {
                 // Rule 3.
                 match self.broker.begin(lease) {
+                    // To be told that it may begin takes a while where a server says so, and it may have been cancelled meanwhile.
+                    Ok(true) if flag.is_raised() => Err(TaskError::Cancelled),
                     Ok(true) => {
                         let before = ROOT.replace(Some(root));
                         let token = push_token(Token::Flag(flag));
