@@ -56,6 +56,8 @@ pub(crate) struct Redis {
     bell: Arc<Bell>,
     /// What this peer has leased.
     held: Mutex<HashSet<i64>>,
+    /// Whether it may have leased more, as the answer did not come.
+    unsure: AtomicBool,
     /// The number of its last step that has one.
     steps: Mutex<u64>,
     /// How many replies it has read.
@@ -95,6 +97,7 @@ impl Redis {
             this,
             bell: Arc::default(),
             held: Mutex::default(),
+            unsure: AtomicBool::new(false),
             steps: Mutex::default(),
             read: Mutex::default(),
             looks: Mutex::default(),
@@ -232,6 +235,13 @@ impl Redis {
     }
 }
 
+impl Drop for Redis {
+    /// Also where it could not leave.
+    fn drop(&mut self) {
+        self.bell.close();
+    }
+}
+
 impl Broker for Redis {
     fn place(&self) -> BrokerUrl {
         self.url.clone()
@@ -262,8 +272,10 @@ impl Broker for Redis {
 
     fn publish(&self, batch: &[Outgoing]) -> Result<Vec<MessageId>> {
         let mut steps = self.steps.lock();
+        // One that failed may have been done: its number is not for another.
+        *steps += 1;
         let mut publish = self.mine(&self.scripts.publish);
-        publish.arg(*steps + 1).arg(&self.joined.queue);
+        publish.arg(*steps).arg(&self.joined.queue);
         for message in batch {
             publish
                 .arg(message.root.unwrap_or(self.me).0)
@@ -275,18 +287,17 @@ impl Broker for Redis {
                 .arg(&message.payload[..]);
         }
         let first: Option<i64> = self.invoke(&publish)?;
-        *steps += 1;
         let first = first.ok_or_else(|| self.buried())?;
         Ok((first..).take(batch.len()).map(MessageId).collect())
     }
 
     fn withdraw(&self, job: u64, most: usize) -> Result<Vec<MessageId>> {
         let mut steps = self.steps.lock();
+        *steps += 1;
         let mut withdraw = self.mine(&self.scripts.withdraw);
-        withdraw.arg(*steps + 1).arg(&self.joined.queue).arg(job);
+        withdraw.arg(*steps).arg(&self.joined.queue).arg(job);
         withdraw.arg(most.min(1 << 20));
         let taken: Vec<i64> = self.invoke(&withdraw)?;
-        *steps += 1;
         Ok(taken.into_iter().map(MessageId).collect())
     }
 
@@ -330,9 +341,8 @@ impl Broker for Redis {
         }
         let mut lease = self.mine(&self.scripts.lease);
         lease.arg(&self.joined.queue).arg(most).arg(bytes);
-        let again = AtomicBool::new(false);
         let fields: Vec<Vec<u8>> = self.call(|connection| {
-            if again.swap(true, Ordering::Relaxed) {
+            if self.unsure.swap(true, Ordering::Relaxed) {
                 let mut reconcile = self.mine(&self.scripts.reconcile);
                 reconcile.arg(&self.joined.queue);
                 for id in self.held.lock().iter() {
@@ -345,6 +355,7 @@ impl Broker for Redis {
         let deliveries: Vec<Delivery> = text::deliveries(fields);
         let ids = deliveries.iter().map(|delivery| delivery.lease.id.0);
         self.held.lock().extend(ids);
+        self.unsure.store(false, Ordering::Relaxed);
         Ok(deliveries)
     }
 
@@ -465,8 +476,6 @@ impl Broker for Redis {
 
     fn leave(&self) -> Result<()> {
         self.stop();
-        let left = self.bury(self.me, "its worker left");
-        self.bell.close();
-        left
+        self.bury(self.me, "its worker left")
     }
 }

@@ -93,9 +93,3 @@ impl Bell {
         self.state.lock().closed = true;
     }
 }
-
-impl Drop for Bell {
-    fn drop(&mut self) {
-        self.close();
-    }
-}

@@ -3,7 +3,7 @@
 //! 1. A consumer is a row with its process and its heartbeat, in milliseconds since the machine started: clocks that are set do not matter.
 //! 2. What is published, and what came of a task, is on the disk when its call returns (`synchronous=FULL`). Leases and acknowledgements outlive the
 //!    process and not a power cut, after which what was acknowledged early just before may be run once more.
-//! 3. Other processes' changes are noticed by a thread that the system wakes when the log of the file grows (`ring`).
+//! 3. Who has changed the file touches it, and the system wakes a thread of each process that waits for that (`ring`).
 
 mod group;
 mod open;
@@ -56,9 +56,8 @@ impl File {
     fn failed(&self, error: &rusqlite::Error) -> BrokerError {
         let (broker, reason) = (self.place.clone().into(), error.to_string());
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::TooBig) => {
-                BrokerError::Full { broker, reason }
-            }
+            Some(rusqlite::ErrorCode::DiskFull) => BrokerError::Full { broker, reason },
+            Some(rusqlite::ErrorCode::TooBig) => BrokerError::TooLong { broker, reason },
             _ => BrokerError::Failed { broker, reason },
         }
     }
