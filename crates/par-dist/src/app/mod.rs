@@ -33,7 +33,7 @@
 //!
 //! | | file | RabbitMQ (feature `amqp`) | Redis (feature `redis`) |
 //! |---|---|---|---|
-//! | [broker](AppBuilder::broker) | `jobs.db` | `amqp://HOST/%2f`, with `amqp-tls` also `amqps://..?cacertfile=ca.pem`; several, separated by `;` | `redis://HOST/0`, of version 6.2 or later |
+//! | [broker](AppBuilder::broker) | `jobs.db` | `amqp://HOST/%2f`, with `amqp-tls` also `amqps://..?cacertfile=ca.pem`; several, separated by `;` | `redis://HOST/0`, of version 6.2 or later; with `redis-tls` also `rediss://..?cacertfile=ca.pem` |
 //! | programs | of one machine | anywhere | anywhere |
 //! | a worker that dies is noticed | at the next heartbeat of another | at once, by its connection | when its [lease](AppBuilder::lease) is over |
 //! | priorities | 255 first | of queues that [have them](AppBuilder::highest_priority), the highest first | four steps, 0 first, as with Celery |
