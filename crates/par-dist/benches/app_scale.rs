@@ -1,7 +1,7 @@
 //! How workers of an app fare at scale, on a file and on the servers that are installed: until they are ready, and what they take while they wait;
 //! 100 000 tasks while a worker is killed every second; 100 000 tasks that wait for their times.
 //!
-//! `cargo bench -p par-dist --features full --bench app_scale [-- --quick]`
+//! `cargo bench -p par-dist --features full --bench app_scale [-- --quick] [RabbitMQ]`
 
 #[path = "../tests/support/rabbit.rs"]
 #[allow(dead_code, reason = "tests use the rest of it")]
@@ -162,6 +162,10 @@ fn main() {
         Ok(rabbit) => places.push(("RabbitMQ", Some(rabbit.url()))),
         Err(error) => println!("not on RabbitMQ: {error}"),
     }
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"));
+    places.retain(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())));
     for (name, server) in places {
         println!("on {name}:");
         ready(server.as_deref());

@@ -82,6 +82,18 @@ fn dies(times: String) -> Result<u64, std::io::Error> {
     Ok(file.metadata()?.len())
 }
 
+/// Kills whoever runs it, each time.
+#[task(name = "modes.poison")]
+fn poison(times: String) -> Result<(), std::io::Error> {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&times)?;
+    file.write_all(b"x")?;
+    std::process::abort()
+}
+
 #[task(name = "modes.tells")]
 fn tells() -> Result<Value, Any> {
     let run = current_task().ok_or("no worker runs it")?;
@@ -121,9 +133,10 @@ fn tasks(app: AppBuilder) -> AppBuilder {
         .task::<pid>()
         .task::<fails>()
         .task::<panics>()
-        .task_with::<until_told>(late(false))
+        .task_with::<until_told>(late(0))
         .task::<deaf>()
-        .task_with::<dies>(late(true))
+        .task_with::<dies>(late(2))
+        .task_with::<poison>(late(3))
         .task::<tells>()
         .task::<grows>()
         .task_with::<again>(TaskOptions {
@@ -360,6 +373,14 @@ fn a_child_that_dies_fails_its_task_or_gives_it_back() {
     // It may go back: the third time it lives.
     let back = app.delay::<dies>(times).expect("sent");
     assert_eq!(back.get(PATIENCE).expect("a value"), 3);
+    let (_folder, times) = mark();
+    let poison = app.delay::<poison>(times.clone()).expect("sent").get(PATIENCE);
+    assert!(
+        matches!(&poison, Err(ResultError::Failed { kind, .. }) if kind == "WorkerLostError"),
+        "{poison:?}"
+    );
+    // Not more often than it may.
+    assert_eq!(std::fs::read_to_string(&times).expect("read"), "xxxx");
     let (_folder, mark) = mark();
     let call = app.delay::<deaf>(mark.clone()).expect("sent");
     settle("it runs", || std::fs::exists(&mark).expect("looked"));

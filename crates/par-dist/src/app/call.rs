@@ -3,7 +3,8 @@
 use super::broker::Outgoing;
 use super::builder::App;
 use super::context::{adopt, json};
-use super::message::{Message, Signature, write_time};
+use super::message::{Message, Signature};
+use super::time::{from_now, write_time};
 use super::{AppError, AsyncResult, hooks};
 use jiff::Timestamp;
 use par_core::Task;
@@ -47,11 +48,6 @@ pub(super) fn arguments<T: Task>(input: T::Input) -> Result<Vec<Value>, AppError
         (_, Value::Array(many)) => many,
         (_, other) => vec![other],
     })
-}
-
-/// A time from now, as far as times go.
-pub(super) fn from_now(time: Duration) -> Timestamp {
-    Timestamp::now().checked_add(time).unwrap_or(Timestamp::MAX)
 }
 
 impl<T> Call<T> {

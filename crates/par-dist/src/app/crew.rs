@@ -18,7 +18,6 @@ use super::rate::Bucket;
 use super::run::{self, Begun};
 use super::worker::{RunningWorker, Worker};
 use crate::BrokerError;
-use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
@@ -198,12 +197,7 @@ impl Crew {
             match self.transport.lease(&self.queues, room) {
                 Ok(leased) if leased.is_empty() => {
                     let due = self.transport.next_due(&self.queues).ok().flatten();
-                    let until_due = due.map(|due| {
-                        let left = due.as_millisecond() - Timestamp::now().as_millisecond();
-                        Duration::from_millis(u64::try_from(left).unwrap_or(0))
-                    });
-                    self.transport
-                        .wait(seen, until_due.map_or(LOOK, |due| due.min(LOOK)));
+                    self.transport.wait(seen, due.unwrap_or(LOOK).min(LOOK));
                 }
                 Ok(mut leased) => {
                     let waits = run::part_those_that_wait(&mut leased);

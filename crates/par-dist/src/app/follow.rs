@@ -2,8 +2,8 @@
 
 use super::broker::Outgoing;
 use super::builder::App;
-use super::call::from_now;
-use super::message::{Embed, Message, Signature, write_time};
+use super::message::{Embed, Message, Signature};
+use super::time::{from_now, write_time};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -17,6 +17,26 @@ pub(super) fn attempt(message: &Message, queue: &str, retries: u32, pause: Durat
         queue: queue.to_owned(),
         message,
         at: Some(at),
+    }
+}
+
+/// The header that says how often a task has lost the process that ran it.
+const LOST: &str = "x-par-lost";
+
+/// How often a task has lost the process that ran it, before it went back to its queue.
+pub(super) fn lost_before(message: &Message) -> u64 {
+    let lost = message.headers.other.get(LOST);
+    lost.and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// The same call once more, after it lost so many processes.
+pub(super) fn lost_once_more(message: &Message, queue: &str, lost: u64) -> Outgoing {
+    let mut message = message.clone();
+    message.headers.other.insert(LOST.to_owned(), lost.into());
+    Outgoing {
+        queue: queue.to_owned(),
+        message,
+        at: None,
     }
 }
 

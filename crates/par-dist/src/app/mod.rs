@@ -47,7 +47,7 @@
 //!   [acknowledges late](TaskOptions::acks_late). A task that acknowledges early, as they do by default, is lost when its worker dies in the middle
 //!   of it; on RabbitMQ it is run again if it was begun in the very moment before. A server that is killed may deliver again what was acknowledged just before, and may forget a queue that it made just before.
 //! - A worker that dies, by SIGKILL too, gives back what it had fetched and not begun, and what it had begun of tasks that acknowledge late.
-//! - A child process that dies takes only its task with it, which has failed then, or [goes back](TaskOptions::requeue_lost).
+//! - A child process that dies takes only its task with it, which has failed then, or [goes back](TaskOptions::requeue_lost), as often as it may.
 //! - A server that is away is waited for: who sends waits, and workers go on by themselves when it is back.
 //! - A task that waits for its time lies with the broker, in nobody's memory. If it was sent to a queue of Celery's workers, these keep it in theirs.
 //! - Of calls with the same [key](Call::idempotency_key) one runs, and all have its result. A call can be [written down](Call::prepare) in the user's own
@@ -113,6 +113,7 @@ mod options;
 mod outcome;
 mod rate;
 mod run;
+mod time;
 mod worker;
 
 pub use arguments::ArgumentError;

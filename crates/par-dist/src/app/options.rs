@@ -35,10 +35,10 @@ pub struct TaskOptions {
     /// How often each worker begins it at most.
     #[doc(alias = "rate_limit")]
     pub rate: Option<Rate>,
-    /// Whether a task that acknowledges late goes back to its queue when the child process that runs it dies. Otherwise it has failed then: a task
+    /// How often a task that acknowledges late goes back to the end of its queue when the child process that runs it dies. Then it has failed: a task
     /// that kills whoever runs it would go on for ever.
     #[doc(alias = "reject_on_worker_lost")]
-    pub requeue_lost: bool,
+    pub requeue_lost: u32,
 }
 
 /// When a task is tried again after a failure: `count` times, after `delay`, which grows by `factor` each time up to `most`.

@@ -308,7 +308,7 @@ pub(super) fn document(id: &str, state: &State, result: Value, children: &[Strin
         "result": result,
         "traceback": null,
         "children": children,
-        "date_done": super::message::write_time(Timestamp::now()),
+        "date_done": super::time::write_time(Timestamp::now()),
         "task_id": id,
     })
 }

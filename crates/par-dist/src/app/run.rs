@@ -8,13 +8,14 @@
 use super::arguments::{CallError, Code};
 use super::broker::{Incoming, Outcome, Outgoing, Tag};
 use super::builder::App;
-use super::call::{COPY, KEY, from_now};
+use super::call::{COPY, KEY};
 use super::context::{Ran, RunInfo, TaskContext, Wish};
 use super::control::{Cancelled, Control};
-use super::follow::{attempt, errbacks, follow, replacement};
+use super::follow::{attempt, errbacks, follow, lost_before, lost_once_more, replacement};
 use super::hands::{self, Ended};
 use super::hooks;
 use super::message::Message;
+use super::time::waits_until;
 use super::options::TaskOptions;
 use super::outcome::{State, document, exception, failure, no_result};
 use crate::BrokerError;
@@ -23,9 +24,6 @@ use par_core::TaskError;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How much, in milliseconds, clocks and ways differ by.
-const MOMENT: i64 = 8;
 
 /// What comes of a run.
 #[derive(Default)]
@@ -184,15 +182,6 @@ pub(super) fn begin(
     }
     hooks::call("before", || app.inner.hooks.before(&begun.context));
     Ok(Some(begun))
-}
-
-/// Until when a task waits, with how long it has to still by those who kept it, if they say so; not at all if its time has come.
-fn waits_until(eta: Timestamp, left: Option<i64>, now: Timestamp) -> Option<Timestamp> {
-    let by_clock = eta.as_millisecond() - now.as_millisecond();
-    let left = left.map_or(by_clock, |left| left.min(by_clock));
-    // So little is within what clocks and ways differ by, unless it is all that is left.
-    let is_due = by_clock <= 0 || (left < MOMENT && by_clock > MOMENT);
-    (!is_due).then(|| from_now(Duration::from_millis(left.max(1).unsigned_abs())).min(eta))
 }
 
 /// Those of the leased tasks that are to wait, apart, so that they can do so together; the rest is as it was.
@@ -359,9 +348,10 @@ pub(super) fn conclude(app: &App, begun: &Begun, ended: Ended) -> Done {
         }
         Ended::Lost(how) => {
             tracing::error!(id, task = message.headers.task, how, "lost");
-            if options.acks_late && options.requeue_lost {
+            let lost = lost_before(message);
+            if options.acks_late && lost < u64::from(options.requeue_lost) {
                 return Done {
-                    back: true,
+                    next: vec![lost_once_more(message, &begun.context.run.queue, lost + 1)],
                     ..Done::default()
                 };
             }

@@ -182,9 +182,15 @@ pub(crate) fn storm_loses_nothing(server: Option<&str>, drained: impl FnOnce(&Pl
     const COUNT: u64 = 150;
     let place = Place::on(server);
     let (app, log) = (place.app(), Place::text(&place.log));
-    let sent = app
-        .send_all((0..COUNT).map(|number| app.call::<late>((log.clone(), number, 4))))
-        .expect("sent");
+    let calls = (0..COUNT).map(|number| {
+        let call = app.call::<late>((log.clone(), number, 4));
+        // Some wait for their times meanwhile, longer and shorter.
+        match number % 3 {
+            0 => call.countdown(Duration::from_millis(number * 7)),
+            _ => call,
+        }
+    });
+    let sent = app.send_all(calls).expect("sent");
     let kills = storm(&place, COUNT, || drained(&place));
     assert!(kills >= 5, "{kills}");
     // The heir of the last that was killed may have to run some once more.

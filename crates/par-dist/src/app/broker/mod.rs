@@ -45,6 +45,9 @@ pub(crate) struct Outgoing {
 
 /// The longest name of a queue, and the longest id: a server adds to them, and takes 255 bytes.
 const LONGEST: usize = 200;
+/// The header that says how long a task has to wait still when it comes out of where it waits, in milliseconds.
+#[cfg(any(feature = "amqp", feature = "redis"))]
+const LEFT: &str = "x-par-left";
 /// The longest name of a header.
 const LONGEST_HEADER: usize = 255;
 
@@ -138,8 +141,11 @@ pub(crate) trait Transport: Send + Sync {
     }
     /// Leases tasks of these queues.
     fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>>;
-    /// When the next task of these queues that waits for a time is due.
-    fn next_due(&self, queues: &[String]) -> Result<Option<Timestamp>>;
+    /// How long until the next task of these queues that waits for a time is due, by the clock of who keeps it.
+    fn next_due(&self, queues: &[String]) -> Result<Option<Duration>> {
+        let _ = queues;
+        Ok(None)
+    }
     /// Ends tasks; how many of them were still leased (rule 2).
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize>;
     /// Gives tasks back to their queues.

@@ -4,7 +4,6 @@
 
 use super::{Incoming, Outcome, Outgoing, Result, Results, Revocation, Seen, Tag, Transport};
 use crate::BrokerError;
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -90,10 +89,6 @@ impl<A: Fn(Ask) -> Answer + Send + Sync> Transport for Proxy<A> {
     }
 
     fn lease(&self, _: &[String], _: usize) -> Result<Vec<Incoming>> {
-        self.not_here()
-    }
-
-    fn next_due(&self, _: &[String]) -> Result<Option<Timestamp>> {
         self.not_here()
     }
 

@@ -156,7 +156,7 @@ impl Transport for File {
         })
     }
 
-    fn next_due(&self, queues: &[String]) -> Result<Option<Timestamp>> {
+    fn next_due(&self, queues: &[String]) -> Result<Option<Duration>> {
         let due = self.read(|db| {
             let mut next = db.prepare_cached(
                 "SELECT min(due) FROM tasks WHERE queue = ? AND consumer IS NULL AND due IS NOT NULL",
@@ -168,7 +168,8 @@ impl Transport for File {
             }
             Ok(due)
         })?;
-        Ok(due.and_then(|due| Timestamp::from_millisecond(due).ok()))
+        let now = Timestamp::now().as_millisecond();
+        Ok(due.map(|due| Duration::from_millis((due - now).max(0).unsigned_abs())))
     }
 
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {

@@ -156,11 +156,12 @@ impl Redis {
         put.arg(tag.map_or_else(String::new, |tag| self.tag(tag)));
         put.arg(document).arg(millis(self.expires));
         for task in tasks {
-            let raw = wire::write(task, reply_to);
+            // Rule 3.
+            let at = task.at.filter(|at| tag.is_some() && *at > now);
+            let raw = wire::write(task, reply_to, at.is_some());
             longest = longest.max(raw.len());
             let list = wire::list(&task.queue, task.message.properties.priority);
-            // Rule 3.
-            match task.at.filter(|at| tag.is_some() && *at > now) {
+            match at {
                 None => put.key(list).arg("").arg(raw),
                 Some(at) => {
                     let lists = wire::lists(&task.queue);
@@ -280,20 +281,22 @@ impl Transport for Redis {
         Ok(incoming.collect())
     }
 
-    fn next_due(&self, queues: &[String]) -> Result<Option<Timestamp>> {
-        let mut soonest: Option<Timestamp> = None;
+    fn next_due(&self, queues: &[String]) -> Result<Option<Duration>> {
+        let mut ask = ::redis::pipe();
+        ask.cmd("TIME");
         for queue in queues {
-            let first: Vec<(Vec<u8>, f64)> = self.call(|connection| {
-                let mut first = cmd("ZRANGE");
-                first.arg(later(queue)).arg(0).arg(0).arg("WITHSCORES");
-                first.query(connection)
-            })?;
-            let due = first
-                .first()
-                .and_then(|(_, due)| Timestamp::from_millisecond(*due as i64).ok());
-            soonest = soonest.into_iter().chain(due).min();
+            ask.cmd("ZRANGE").arg(later(queue)).arg(0).arg(0).arg("WITHSCORES");
         }
-        Ok(soonest)
+        let mut answers = self.call(|connection| ask.query::<Vec<::redis::Value>>(connection))?.into_iter();
+        let read = |value: ::redis::Value| ::redis::from_redis_value::<Vec<(Vec<u8>, f64)>>(value).ok();
+        let (seconds, micros) = answers
+            .next()
+            .and_then(|time| ::redis::from_redis_value::<(i64, i64)>(time).ok())
+            .unwrap_or_default();
+        let now = seconds * 1000 + micros / 1000;
+        let firsts = answers.filter_map(|first| Some(read(first)?.first()?.1 as i64));
+        let soonest = firsts.min();
+        Ok(soonest.map(|due| Duration::from_millis((due - now).max(0).unsigned_abs())))
     }
 
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {

@@ -1,6 +1,6 @@
 //! Tasks as kombu writes them into the lists of a Redis server: one JSON text with headers, properties and the body in base64.
 
-use crate::app::broker::{Incoming, Outgoing, Tag};
+use crate::app::broker::{Incoming, LEFT, Outgoing, Tag};
 use crate::app::message::Properties;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,13 +24,18 @@ pub(super) fn list(queue: &str, priority: u8) -> String {
     }
 }
 
-pub(super) fn write(task: &Outgoing, reply_to: &str) -> String {
+/// With a word that it has waited long enough when it comes, whatever a clock says, where the server keeps it until then.
+pub(super) fn write(task: &Outgoing, reply_to: &str, waits: bool) -> String {
+    let mut headers = task.message.write_headers();
+    if waits {
+        headers.insert(LEFT.to_owned(), 0.into());
+    }
     let (message, properties) = (&task.message, &task.message.properties);
     let reply_to = properties.reply_to.as_deref().unwrap_or(reply_to);
     envelope(
         &message.write_body(),
         (&properties.content_type, &properties.content_encoding),
-        Value::Object(message.write_headers()),
+        Value::Object(headers),
         json!({
             "correlation_id": properties.correlation_id,
             "reply_to": reply_to,
@@ -62,7 +67,7 @@ pub(super) fn envelope(
 /// What came, as far as it can be read; the rest is as nothing, which the worker says.
 pub(super) fn read(tag: Tag, queue: &str, raw: &str) -> Incoming {
     let mut envelope: Value = serde_json::from_str(raw).unwrap_or_default();
-    let headers = match envelope["headers"].take() {
+    let mut headers = match envelope["headers"].take() {
         Value::Object(headers) => headers,
         _ => Map::new(),
     };
@@ -75,7 +80,7 @@ pub(super) fn read(tag: Tag, queue: &str, raw: &str) -> Incoming {
     };
     Incoming {
         tag,
-        left: None,
+        left: headers.remove(LEFT).and_then(|left| left.as_i64()),
         queue: queue.to_owned(),
         redelivered: properties["delivery_info"]["redelivered"]
             .as_bool()
@@ -159,11 +164,14 @@ mod tests {
             expected.properties.reply_to = Some("me".to_owned());
             assert_eq!(message, expected);
         });
-        let raw = write(&task, "me");
+        let raw = write(&task, "me", false);
         same(read(Tag(1), "mail", &raw), false);
         let (list, again) = to_give_back(&format!(r#"[{raw},"","mail"]"#)).expect("a message");
         assert_eq!(list, "mail\u{6}\u{16}3");
         same(read(Tag(1), "mail", &again), true);
+        let waited = read(Tag(1), "mail", &write(&task, "me", true));
+        assert_eq!(waited.left, Some(0));
+        same(waited, false);
     }
 
     proptest! {

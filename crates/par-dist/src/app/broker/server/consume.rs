@@ -7,7 +7,7 @@ use crate::app::control_message;
 use lapin::ExchangeKind;
 use lapin::message::DeliveryResult;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
@@ -73,6 +73,7 @@ impl Link {
         if !is_last {
             return Ok(());
         }
+        self.leave_later(queue).await?;
         if self.consuming.remove(queue) {
             let options = BasicCancelOptions::default();
             self.channel.basic_cancel(consumer_of(queue), options).await?;
@@ -87,19 +88,6 @@ impl Link {
         });
         for tag in self.own(&left) {
             self.refuse(tag, true).await?;
-        }
-        Ok(())
-    }
-
-    /// Tells the server which deliveries are done, with as few words as it takes.
-    pub(super) async fn acknowledge(&mut self, tags: Vec<u64>) -> lapin::Result<()> {
-        let (all, apart) = self.acks.settle(tags);
-        if let Some(all) = all {
-            let multiple = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(all, multiple).await?;
-        }
-        for tag in apart {
-            self.channel.basic_ack(tag, BasicAckOptions::default()).await?;
         }
         Ok(())
     }

@@ -2,15 +2,18 @@
 
 use super::table::to_map;
 use super::{KEPT, Shared};
-use crate::app::broker::{Incoming, Tag};
+use crate::app::broker::{Incoming, LEFT, Tag};
 use crate::app::control_message;
 use crate::app::message::Properties;
+use lapin::Channel;
 use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
+use lapin::types::FieldTable;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The header that says how long a task has to wait still when it comes out of where it waits, in milliseconds.
-pub(super) const LEFT: &str = "x-par-left";
+/// How the names of headers begin that the server adds to what it moves.
+const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
 /// The bits of a tag that are the server's own (rule 3).
 pub(super) const OWN: u32 = 40;
 
@@ -36,10 +39,21 @@ pub(super) fn outcome(shared: &Shared, delivery: &Delivery) {
     shared.ring.ring();
 }
 
+/// Without what the server adds to what it moves: it would take the next move for one in a circle, and drop the task.
+pub(super) fn without_deaths(headers: &FieldTable) -> FieldTable {
+    let is_ours = |name: &str| !DEATHS.iter().any(|prefix| name.starts_with(prefix));
+    let headers = headers.inner().iter().filter(|(name, _)| is_ours(name.as_str()));
+    let headers = headers.map(|(name, value)| (name.clone(), value.clone()));
+    headers.collect::<BTreeMap<_, _>>().into()
+}
+
 pub(super) fn incoming(epoch: i64, queue: &str, delivery: Delivery) -> Incoming {
     let properties = &delivery.properties;
     let mut headers = properties.headers().as_ref().map(to_map).unwrap_or_default();
     let left = headers.remove(LEFT).and_then(|left| left.as_i64());
+    if left.is_some() {
+        headers.retain(|name, _| !DEATHS.iter().any(|prefix| name.starts_with(prefix)));
+    }
     let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
     Incoming {
         // A connection does not live to see so many.
@@ -92,6 +106,23 @@ impl Acks {
         let (all, beyond): (Vec<u64>, Vec<u64>) = fresh.into_iter().partition(|tag| *tag <= self.done);
         // What comes after it was told one by one.
         (all.last().copied(), beyond)
+    }
+
+    /// Tells the server which deliveries are done, with as few words as it takes.
+    pub(super) async fn tell(
+        &mut self,
+        channel: &Channel,
+        tags: impl IntoIterator<Item = u64>,
+    ) -> lapin::Result<()> {
+        let (all, apart) = self.settle(tags);
+        if let Some(all) = all {
+            let multiple = BasicAckOptions { multiple: true };
+            channel.basic_ack(all, multiple).await?;
+        }
+        for tag in apart {
+            channel.basic_ack(tag, BasicAckOptions::default()).await?;
+        }
+        Ok(())
     }
 }
 

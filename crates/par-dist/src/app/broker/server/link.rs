@@ -3,7 +3,8 @@
 use super::Shared;
 use super::connect::connect;
 use super::deliver::{Acks, OWN};
-use super::order::{Order, Sent, confirmed, longest, take_confirmed};
+use super::later::Passage;
+use super::order::{Order, Passed, Sent, confirmed, longest, take_confirmed};
 use crate::app::broker::Tag;
 use crate::app::control_message;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
@@ -97,6 +98,7 @@ pub(super) struct Link {
     pub(super) rooms: HashMap<String, Instant>,
     pub(super) consuming: HashSet<String>,
     pub(super) acks: Acks,
+    pub(super) passage: Passage,
 }
 
 /// Whether orders come thick and fast: then some are done together, as to be woken for each costs more than all the rest.
@@ -137,6 +139,7 @@ impl Link {
             rooms: HashMap::new(),
             consuming: HashSet::new(),
             acks: Acks::default(),
+            passage: Passage::default(),
         })
     }
 
@@ -150,6 +153,7 @@ impl Link {
         let consumed = shared.state.lock().consumed.clone();
         for (queue, (_, prefetch)) in consumed {
             self.consume(shared, &queue, prefetch).await?;
+            self.consume_later(shared, &queue).await?;
         }
         let mut sent = VecDeque::new();
         let talked = self.talk(shared, orders, pending, &mut sent).await;
@@ -168,19 +172,25 @@ impl Link {
         sent: &mut VecDeque<Sent>,
     ) -> lapin::Result<()> {
         let mut tick = tokio::time::interval(PAUSE / 4);
-        let mut pace = Pace::new();
+        let (mut pace, mut passed) = (Pace::new(), Passed::new());
         loop {
             self.work_off(shared, pending, sent).await?;
             // To be woken for each confirmation costs as much as all the rest: only who is waited for is worth it.
-            take_confirmed(shared, sent)?;
+            take_confirmed(shared, sent, &mut passed)?;
+            if !passed.is_empty() {
+                self.passage.passed(std::mem::take(&mut passed)).await?;
+            }
+            let held = self.passage.next();
+            let over = tokio::time::Instant::from_std(held.unwrap_or_else(Instant::now));
             let waits = sent.len() >= IN_FLIGHT || sent.iter().any(Sent::is_waited_for);
             tokio::select! {
                 order = orders.recv(), if sent.len() < IN_FLIGHT => match order {
                     Some(order) => pending.push_back(order),
                     None if sent.is_empty() => return Ok(()),
-                    None => confirmed(shared, sent).await?,
+                    None => confirmed(shared, sent, &mut passed).await?,
                 },
-                confirmed = confirmed(shared, sent), if waits => confirmed?,
+                confirmed = confirmed(shared, sent, &mut passed), if waits => confirmed?,
+                () = tokio::time::sleep_until(over), if held.is_some() => pending.extend(self.passage.due(Instant::now())),
                 // A connection that broke says so when it is used, or looked at.
                 _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
                     return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
@@ -210,10 +220,12 @@ impl Link {
                 // Its queue was deleted: it is made again.
                 self.declared.clear();
                 self.rooms.clear();
-                if let Order::Publish(tasks, _) = &one.order {
-                    let confirm = self.publish(shared, &tasks[number]).await?;
-                    one.confirms.push_back((None, confirm));
-                }
+                let confirm = match &one.order {
+                    Order::Publish(tasks, _) => self.publish(shared, &tasks[number]).await?,
+                    Order::Pass(passing) => self.pass_on(shared, passing).await?,
+                    _ => continue,
+                };
+                one.confirms.push_back((None, confirm));
             }
         }
         let mut acknowledged = Vec::new();
@@ -223,6 +235,12 @@ impl Link {
                 && !order.fit(shared, longest)
             {
                 pending.pop_front();
+                continue;
+            }
+            if matches!(order, Order::Pass(_)) {
+                if let Some(Order::Pass(passing)) = pending.pop_front() {
+                    self.pass(shared, passing, sent).await?;
+                }
                 continue;
             }
             let mut confirms = VecDeque::new();
@@ -241,27 +259,22 @@ impl Link {
                     acknowledged.extend(self.own(tags));
                 }
                 other => {
-                    self.acknowledge(std::mem::take(&mut acknowledged)).await?;
+                    self.acks.tell(&self.channel, acknowledged.drain(..)).await?;
                     self.obey(shared, other).await?;
                 }
             }
             if let Some(order) = pending.pop_front()
                 && matches!(order, Order::Publish(..) | Order::Conclude(Some(_), _))
             {
-                sent.push_back(Sent {
-                    order,
-                    confirms,
-                    unrouted: Vec::new(),
-                    refused: false,
-                });
+                sent.push_back(Sent::new(order, confirms));
             }
         }
-        self.acknowledge(acknowledged).await
+        self.acks.tell(&self.channel, acknowledged).await
     }
 
     async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
         match order {
-            Order::Publish(..) | Order::Conclude(..) => {}
+            Order::Publish(..) | Order::Conclude(..) | Order::Pass(_) => {}
             Order::Consume {
                 queues,
                 prefetch,
@@ -273,6 +286,9 @@ impl Link {
                     state.consumed.entry(queue.clone()).or_insert((0, *prefetch)).0 += 1;
                 }
                 let _ = reply.send(Ok(()));
+                for queue in queues {
+                    self.consume_later(shared, queue).await?;
+                }
             }
             Order::Leave(queues) => {
                 for queue in queues {

@@ -5,14 +5,16 @@
 //!    broke are sent again on the next one, so a task may be there twice. A server that is killed may forget the queues that it made in the last
 //!    moments before, with what is in them.
 //! 3. A tag is good on the connection that brought it. What was leased on another has gone back to its queue, and comes again as redelivered.
-//! 4. A task that is to wait goes to a queue without consumers, from where the server moves it to its own after a while: there is one for each
-//!    power of two of milliseconds (`QUEUE.later.N`). It goes through smaller and smaller ones, and is in nobody's memory meanwhile. It carries how long
-//!    it has to wait after each, so that a clock that is wrong does not keep it.
+//! 4. A task that is to wait goes to a queue without consumers where it lies for so many milliseconds (`QUEUE.later.N`), is moved by the server to one
+//!    of what passes (`QUEUE.later`), and by a worker to the next where it waits, always a shorter while. It is in nobody's memory but for its last
+//!    quarter of a second, and takes no place of a worker. It carries how long it has to wait still, so that a clock that is wrong does not keep it.
+//!    If no worker of ours takes what passes, it goes to its queue soon: workers of others keep it themselves.
 //! 5. A result is sent to the queue that its caller named, once; who did not call reads none.
 
 mod connect;
 mod consume;
 mod deliver;
+mod later;
 mod link;
 mod order;
 mod publish;
@@ -25,7 +27,6 @@ use crate::app::AppError;
 use crate::app::config::Config;
 use crate::{BrokerError, BrokerUrl};
 use connect::Addresses;
-use jiff::Timestamp;
 use order::{Answer, Order};
 use parking_lot::Mutex;
 use queues::Kinds;
@@ -43,9 +44,6 @@ type Reply<T> = mpsc::Sender<Result<T>>;
 const KEPT: usize = 100_000;
 /// How long who leaves waits until all is told.
 const FLUSH: Duration = Duration::from_secs(5);
-/// What is to wait less, in milliseconds, waits here no more: the way takes as long.
-const SHORTEST: i64 = 8;
-
 /// What comes from the server.
 #[derive(Default)]
 struct State {
@@ -71,6 +69,8 @@ struct Shared {
     reply_queue: String,
     state: Mutex<State>,
     ring: Ring,
+    /// Its own line, for what comes from the server and is to be done at once.
+    line: line::WeakUnboundedSender<Order>,
 }
 
 pub(crate) struct Server {
@@ -81,6 +81,7 @@ pub(crate) struct Server {
 impl Server {
     /// Connects.
     pub(crate) fn open(config: &Config) -> std::result::Result<Self, AppError> {
+        let (orders, take) = line::unbounded_channel();
         let shared = Arc::new(Shared {
             url: BrokerUrl::from(config.broker.as_str()),
             addresses: Addresses::of(&config.broker)?,
@@ -88,8 +89,8 @@ impl Server {
             reply_queue: uuid::Uuid::new_v4().to_string(),
             state: Mutex::default(),
             ring: Ring::new(None),
+            line: orders.downgrade(),
         });
-        let (orders, take) = line::unbounded_channel();
         let (tell, told) = mpsc::channel();
         let here = Arc::clone(&shared);
         let open = |reason: String| BrokerError::Open {
@@ -156,10 +157,6 @@ impl Transport for Server {
     fn leave(&self, queues: &[String]) -> Result<()> {
         // Nobody waits for it: a worker stops also while the server is away.
         self.order(Order::Leave(queues.to_vec()))
-    }
-
-    fn next_due(&self, _: &[String]) -> Result<Option<Timestamp>> {
-        Ok(None)
     }
 
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {

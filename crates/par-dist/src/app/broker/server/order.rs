@@ -1,5 +1,6 @@
 //! What others want done of the thread that speaks to a RabbitMQ server, and what is sent and not confirmed yet.
 
+use super::later::Passing;
 use super::{Reply, Shared};
 use crate::BrokerError;
 use crate::app::broker::{Outcome, Outgoing, Revocation, Tag};
@@ -14,6 +15,8 @@ pub(super) enum Order {
     Publish(Vec<Outgoing>, Reply<()>),
     /// A result, and then what is acknowledged.
     Conclude(Option<Answer>, Vec<Tag>),
+    /// A task on its way from one queue where it waits to the next.
+    Pass(Box<Passing>),
     Consume {
         queues: Vec<String>,
         prefetch: u16,
@@ -106,14 +109,25 @@ pub(super) struct Sent {
     pub(super) refused: bool,
 }
 
+/// What has passed, by which lane, and whether it has arrived.
+pub(super) type Passed = Vec<(i64, u64, bool)>;
+
 /// Waits until the server confirms something, and takes all that it has confirmed.
-pub(super) async fn confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapin::Result<()> {
-    std::future::poll_fn(|cx| poll_confirmed(shared, sent, cx)).await
+pub(super) async fn confirmed(
+    shared: &Shared,
+    sent: &mut VecDeque<Sent>,
+    passed: &mut Passed,
+) -> lapin::Result<()> {
+    std::future::poll_fn(|cx| poll_confirmed(shared, sent, passed, cx)).await
 }
 
 /// Takes what the server has confirmed by now.
-pub(super) fn take_confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapin::Result<()> {
-    match poll_confirmed(shared, sent, &mut Context::from_waker(Waker::noop())) {
+pub(super) fn take_confirmed(
+    shared: &Shared,
+    sent: &mut VecDeque<Sent>,
+    passed: &mut Passed,
+) -> lapin::Result<()> {
+    match poll_confirmed(shared, sent, passed, &mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => Ok(()),
     }
@@ -122,6 +136,7 @@ pub(super) fn take_confirmed(shared: &Shared, sent: &mut VecDeque<Sent>) -> lapi
 fn poll_confirmed(
     shared: &Shared,
     sent: &mut VecDeque<Sent>,
+    passed: &mut Passed,
     cx: &mut Context<'_>,
 ) -> Poll<lapin::Result<()>> {
     let mut any = false;
@@ -144,7 +159,7 @@ fn poll_confirmed(
             return Poll::Ready(Ok(()));
         }
         if let Some(done) = sent.pop_front() {
-            done.tell(shared);
+            done.tell(shared, passed);
         }
         any = true;
     }
@@ -152,12 +167,25 @@ fn poll_confirmed(
 }
 
 impl Sent {
-    /// Whether somebody waits until it is confirmed.
-    pub(super) fn is_waited_for(&self) -> bool {
-        matches!(self.order, Order::Publish(..))
+    pub(super) fn new(order: Order, confirms: VecDeque<(Option<usize>, PublisherConfirm)>) -> Self {
+        Sent {
+            order,
+            confirms,
+            unrouted: Vec::new(),
+            refused: false,
+        }
     }
 
-    fn tell(self, shared: &Shared) {
+    /// Whether somebody waits until it is confirmed.
+    pub(super) fn is_waited_for(&self) -> bool {
+        matches!(self.order, Order::Publish(..) | Order::Pass(_))
+    }
+
+    fn tell(self, shared: &Shared, passed: &mut Passed) {
+        if let Order::Pass(passing) = &self.order {
+            let (lane, tag) = passing.came();
+            passed.push((lane, tag, !self.refused));
+        }
         if let Order::Publish(_, reply) = self.order {
             let full = BrokerError::Full {
                 broker: shared.url.clone(),

@@ -1,17 +1,14 @@
 //! How tasks and results go to a RabbitMQ server, and the queues that they go to.
 
 use super::Shared;
-use super::deliver::LEFT;
 use super::link::Link;
 use super::order::Answer;
-use super::queues::{self, ASK, waiting_room};
 use super::table::to_table;
-use crate::app::broker::Outgoing;
+use crate::app::broker::{LEFT, Outgoing};
 use jiff::Timestamp;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, PublisherConfirm};
-use std::time::Instant;
 
 const PERSISTENT: u8 = 2;
 
@@ -45,28 +42,13 @@ impl Link {
         shared: &Shared,
         task: &Outgoing,
     ) -> lapin::Result<PublisherConfirm> {
-        self.declare(shared, &task.queue).await?;
-        let mut left = task
+        let left = task
             .at
             .map_or(0, |at| at.as_millisecond() - Timestamp::now().as_millisecond());
+        let (place, left) = self.place(shared, &task.queue, left).await?;
         let mut headers = to_table(&task.message.write_headers());
-        let queue = match queues::room(&task.queue, left) {
-            None => task.queue.clone(),
-            Some((room, level)) => {
-                if self.rooms.get(&room).is_none_or(|asked| asked.elapsed() > ASK) {
-                    let durable = QueueDeclareOptions::durable();
-                    let arguments = waiting_room(&task.queue, level);
-                    self.channel
-                        .queue_declare(room.as_str().into(), durable, arguments)
-                        .await?;
-                    self.rooms.insert(room.clone(), Instant::now());
-                }
-                left -= level;
-                room
-            }
-        };
         if task.at.is_some() {
-            headers.insert(LEFT.into(), AMQPValue::LongLongInt(left.max(0)));
+            headers.insert(LEFT.into(), AMQPValue::LongLongInt(left));
         }
         let message = &task.message;
         let reply_to = message
@@ -82,14 +64,23 @@ impl Link {
             .with_priority(message.properties.priority)
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
-        let body = message.write_body();
+        self.put(&place, &message.write_body(), properties).await
+    }
+
+    /// Sends a task to a queue.
+    pub(super) async fn put(
+        &self,
+        queue: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> lapin::Result<PublisherConfirm> {
         // What no queue takes comes back.
         let mandatory = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
         self.channel
-            .basic_publish("".into(), queue.as_str().into(), mandatory, &body, properties)
+            .basic_publish("".into(), queue.into(), mandatory, body, properties)
             .await
     }
 

@@ -1,6 +1,5 @@
 //! Queues on a RabbitMQ server: of what kind they are made, and those in which tasks wait for their time (rule 4).
 
-use super::SHORTEST;
 use crate::app::AppError;
 use crate::app::config::Config;
 use lapin::types::{AMQPValue, FieldTable};
@@ -10,6 +9,8 @@ use std::time::Duration;
 /// at that alone, and not whether something is in them. So they are asked for again before.
 const IDLE: Duration = Duration::from_secs(60);
 pub(super) const ASK: Duration = Duration::from_secs(30);
+/// What is to wait so many milliseconds or less waits in no room: who moves it keeps it until then.
+pub(super) const HOLD: i64 = 250;
 
 /// What is said of queues that are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,21 +53,43 @@ impl Kinds {
     }
 }
 
-/// The queue in which what is to wait so many milliseconds waits first, and how long; none if that is too short.
+/// The queue of what passes from one queue where it waits to another.
+pub(super) fn later(queue: &str) -> String {
+    format!("{queue}.later")
+}
+
+/// What nobody takes there goes to its queue soon: workers of others keep it themselves.
+pub(super) fn passage(queue: &str) -> FieldTable {
+    waits(2 * HOLD, queue)
+}
+
+/// The queue in which what is to wait so many milliseconds waits first, and how long; none if that is too short. It has to wait at least an eighth
+/// of it after that, so that it does not matter when it was moved a bit late.
 pub(super) fn room(queue: &str, millis: i64) -> Option<(String, i64)> {
-    let level = (millis >= SHORTEST).then(|| 1i64 << millis.min(i64::from(i32::MAX)).ilog2())?;
+    if millis <= HOLD {
+        return None;
+    }
+    let most = millis.min(i64::from(i32::MAX)) * 7 / 8;
+    let power = 1i64 << most.ilog2();
+    let level = if most >= power / 2 * 3 { power / 2 * 3 } else { power };
     Some((format!("{queue}.later.{level}"), level))
 }
 
-/// Rule 4: what lies there so long goes to its queue.
+/// Rule 4: what lies there so long is to be moved on.
 pub(super) fn waiting_room(queue: &str, millis: i64) -> FieldTable {
     let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(millis));
+    let mut arguments = waits(millis, &later(queue));
     arguments.insert(
         "x-expires".into(),
         AMQPValue::LongLongInt((2 * millis + idle).min(i64::from(u32::MAX))),
     );
+    arguments
+}
+
+/// Of a queue in which things lie so many milliseconds and go to the next then.
+fn waits(millis: i64, next: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(millis));
     let text = |text: &str| AMQPValue::LongString(text.into());
     // Only a quorum queue keeps what it moves until it has arrived; a classic one forgets it at once, and it may be lost when the server dies.
     for (name, value) in [
@@ -74,7 +97,7 @@ pub(super) fn waiting_room(queue: &str, millis: i64) -> FieldTable {
         ("x-dead-letter-strategy", "at-least-once"),
         ("x-overflow", "reject-publish"),
         ("x-dead-letter-exchange", ""),
-        ("x-dead-letter-routing-key", queue),
+        ("x-dead-letter-routing-key", next),
     ] {
         arguments.insert(name.into(), text(value));
     }
@@ -87,16 +110,18 @@ mod tests {
 
     #[test]
     fn what_waits_goes_through_smaller_and_smaller_rooms() {
-        assert_eq!(room("q", SHORTEST - 1), None);
-        let (mut left, mut rooms) = (100_000, 0);
-        while let Some((name, level)) = room("q", left) {
-            assert_eq!(name, format!("q.later.{level}"));
-            assert!(level <= left);
-            left -= level;
-            rooms += 1;
+        assert_eq!(room("q", HOLD), None);
+        for waits in [HOLD + 1, 1000, 100_000, 1_000_000, i64::from(i32::MAX)] {
+            let (mut left, mut rooms) = (waits, 0);
+            while let Some((name, level)) = room("q", left) {
+                assert_eq!(name, format!("q.later.{level}"));
+                assert!(left - level >= left / 8 && level >= left * 7 / 8 * 2 / 3, "{left} {level}");
+                left -= level;
+                rooms += 1;
+            }
+            assert!(rooms <= 17, "{waits}: {rooms}");
         }
-        assert!(left < SHORTEST && rooms < 17, "{left} {rooms}");
-        assert_eq!(room("q", i64::MAX).map(|(_, level)| level), Some(1 << 30));
+        assert_eq!(room("q", i64::MAX).map(|(_, level)| level), Some(3 << 29));
     }
 
     #[test]
