@@ -58,7 +58,9 @@ fn median(mut figures: Vec<Figure>) -> Figure {
     figures[figures.len() / 2]
 }
 
-fn fill(app: &App, name: &str, queue: &str, count: usize, results: bool) {
+/// Fills a queue, and leaves: who reads results is another program.
+fn fill(broker: &str, name: &str, queue: &str, count: usize, results: bool) {
+    let app = app(broker);
     // What was not acknowledged when the one before left.
     app.purge(queue).expect("purged");
     for from in (0..count).step_by(1000) {
@@ -81,8 +83,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn ours(broker: &str, count: usize, results: bool) -> Figure {
-    let sends = app(broker);
-    fill(&sends, "bench.add", "celery", count, results);
+    fill(broker, "bench.add", "celery", count, results);
     let works = app(broker);
     let (start, before) = (Instant::now(), processor());
     let worker = works
@@ -117,8 +118,7 @@ const RESULT: &str = r#"{"status":"SUCCESS","result":8,"traceback":null,"childre
 
 /// The floor: as many consumers, the same acknowledgements one by one, and the same results; the body is not even looked at.
 fn bare(broker: &str, count: usize, results: bool) -> Figure {
-    let sends = app(broker);
-    fill(&sends, "bench.add", "celery", count, results);
+    fill(broker, "bench.add", "celery", count, results);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -193,7 +193,7 @@ fn bare(broker: &str, count: usize, results: bool) -> Figure {
 /// Celery's worker with two processes.
 fn theirs(celery: &Celery, broker: &str, count: usize, results: bool) -> f64 {
     let sends = app(broker);
-    fill(&sends, "py.mul", "python", count, results);
+    fill(broker, "py.mul", "python", count, results);
     // It is ready before it takes the first: what is measured begins there.
     let _worker = celery.worker_with(
         "python",

@@ -15,9 +15,9 @@ use super::follow::{attempt, errbacks, follow, lost_before, lost_once_more, repl
 use super::hands::{self, Ended};
 use super::hooks;
 use super::message::Message;
-use super::time::waits_until;
 use super::options::TaskOptions;
 use super::outcome::{State, document, exception, failure, no_result};
+use super::time::waits_until;
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;

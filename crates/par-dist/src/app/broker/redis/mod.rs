@@ -285,9 +285,15 @@ impl Transport for Redis {
         let mut ask = ::redis::pipe();
         ask.cmd("TIME");
         for queue in queues {
-            ask.cmd("ZRANGE").arg(later(queue)).arg(0).arg(0).arg("WITHSCORES");
+            ask.cmd("ZRANGE")
+                .arg(later(queue))
+                .arg(0)
+                .arg(0)
+                .arg("WITHSCORES");
         }
-        let mut answers = self.call(|connection| ask.query::<Vec<::redis::Value>>(connection))?.into_iter();
+        let mut answers = self
+            .call(|connection| ask.query::<Vec<::redis::Value>>(connection))?
+            .into_iter();
         let read = |value: ::redis::Value| ::redis::from_redis_value::<Vec<(Vec<u8>, f64)>>(value).ok();
         let (seconds, micros) = answers
             .next()

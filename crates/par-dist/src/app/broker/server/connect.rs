@@ -1,14 +1,12 @@
 //! Connections to a RabbitMQ server, or to the first of several that answers.
 
-use super::{Shared, deliver};
+use super::Shared;
 use crate::app::AppError;
-use lapin::message::DeliveryResult;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{BasicConsumeOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties};
-use std::sync::Arc;
+use lapin::{Channel, Connection, ConnectionProperties, Consumer};
 use std::time::Duration;
 
 /// How long one try may take.
@@ -54,8 +52,18 @@ fn address(url: &str) -> Result<(AMQPUri, Option<String>), AppError> {
     Ok((uri, authority.transpose()?))
 }
 
+/// What there is on a connection from the beginning.
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    /// What is published on it is confirmed.
+    pub(super) channel: Channel,
+    /// The channel and the consumer of the queue of replies.
+    pub(super) replies: Channel,
+    pub(super) results: Consumer,
+}
+
 /// Connects to the first that answers.
-pub(super) async fn connect(shared: &Arc<Shared>) -> lapin::Result<(Connection, Channel)> {
+pub(super) async fn connect(shared: &Shared) -> lapin::Result<Open> {
     let mut last = None;
     for (uri, authority) in &shared.addresses.0 {
         match tokio::time::timeout(CONNECT, open(shared, uri, authority.clone())).await {
@@ -67,12 +75,7 @@ pub(super) async fn connect(shared: &Arc<Shared>) -> lapin::Result<(Connection, 
     Err(last.unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput).into()))
 }
 
-/// A connection with a channel whose publishes are confirmed, and the queue of replies consumed from.
-async fn open(
-    shared: &Arc<Shared>,
-    uri: &AMQPUri,
-    authority: Option<String>,
-) -> lapin::Result<(Connection, Channel)> {
+async fn open(shared: &Shared, uri: &AMQPUri, authority: Option<String>) -> lapin::Result<Open> {
     let properties = ConnectionProperties::default().with_connection_name("par-dist app".into());
     let connection = Connection::connect_uri_with_config(
         uri.clone(),
@@ -102,20 +105,12 @@ async fn open(
             FieldTable::default(),
         )
         .await?;
-    let here = Arc::clone(shared);
-    consumer.set_delegate(move |delivery: DeliveryResult| {
-        let acker = delivery.ok().flatten().map(|delivery| {
-            deliver::outcome(&here, &delivery);
-            delivery.acker
-        });
-        async move {
-            if let Some(acker) = acker {
-                // Where that fails it comes again, and is the same.
-                let _ = acker.ack(BasicAckOptions::default()).await;
-            }
-        }
-    });
-    Ok((connection, channel))
+    Ok(Open {
+        connection,
+        channel,
+        replies,
+        results: consumer,
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! What a worker consumes from a RabbitMQ server, and how it says that it is done with it.
 
 use super::Shared;
-use super::deliver::{self, incoming};
+use super::deliver;
 use super::link::Link;
+use super::source::Source;
 use crate::app::control_message;
 use lapin::ExchangeKind;
 use lapin::message::DeliveryResult;
 use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, ExchangeDeclareOptions,
+    QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use std::sync::Arc;
@@ -40,19 +41,10 @@ impl Link {
             .channel
             .basic_consume(queue.into(), consumer_of(queue), options, FieldTable::default())
             .await?;
-        let (here, queue, epoch) = (Arc::clone(shared), queue.to_owned(), self.epoch);
-        consumer.set_delegate(move |delivery: DeliveryResult| {
-            let mut state = here.state.lock();
-            match delivery {
-                Ok(Some(delivery)) => state.incoming.push_back(incoming(epoch, &queue, delivery)),
-                // Not by us.
-                Ok(None) | Err(_) if state.consumed.contains_key(&queue) => state.cancelled = epoch,
-                Ok(None) | Err(_) => {}
-            }
-            drop(state);
-            here.ring.ring();
-            std::future::ready(())
-        });
+        let source = Source::new(queue, self.epoch, consumer);
+        shared.state.lock().sources.push(source);
+        // Who waits registers with it.
+        shared.ring.ring();
         Ok(())
     }
 
@@ -78,15 +70,12 @@ impl Link {
             let options = BasicCancelOptions::default();
             self.channel.basic_cancel(consumer_of(queue), options).await?;
         }
-        let mut left = Vec::new();
-        shared.state.lock().incoming.retain(|incoming| {
-            let stays = incoming.queue != queue;
-            if !stays {
-                left.push(incoming.tag);
-            }
-            stays
-        });
-        for tag in self.own(&left) {
+        let source = {
+            let sources = &mut shared.state.lock().sources;
+            let at = sources.iter().position(|source| source.queue == queue);
+            at.map(|at| sources.swap_remove(at))
+        };
+        for tag in source.map(Source::rest).unwrap_or_default() {
             self.refuse(tag, true).await?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What a RabbitMQ server delivers: tasks, outcomes, and messages to all workers; and which of it is acknowledged how.
 
+use super::confirm::say;
 use super::table::to_map;
 use super::{KEPT, Shared};
 use crate::app::broker::{Incoming, LEFT, Tag};
@@ -10,7 +11,7 @@ use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 use lapin::types::FieldTable;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// How the names of headers begin that the server adds to what it moves.
 const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
@@ -18,7 +19,11 @@ const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
 pub(super) const OWN: u32 = 40;
 
 /// Rule 5.
-pub(super) fn outcome(shared: &Shared, delivery: &Delivery) {
+pub(super) fn outcome(
+    outcomes: &mut HashMap<String, Value>,
+    order: &mut VecDeque<String>,
+    delivery: &Delivery,
+) {
     let Ok(document) = serde_json::from_slice::<Value>(&delivery.data) else {
         tracing::warn!("dropped a result that is no JSON");
         return;
@@ -26,17 +31,14 @@ pub(super) fn outcome(shared: &Shared, delivery: &Delivery) {
     let Some(id) = document["task_id"].as_str().map(str::to_owned) else {
         return;
     };
-    let mut state = shared.state.lock();
-    if state.outcomes.insert(id.clone(), document).is_none() {
-        state.order.push_back(id);
+    if outcomes.insert(id.clone(), document).is_none() {
+        order.push_back(id);
     }
-    while state.order.len() > KEPT
-        && let Some(oldest) = state.order.pop_front()
+    while order.len() > KEPT
+        && let Some(oldest) = order.pop_front()
     {
-        state.outcomes.remove(&oldest);
+        outcomes.remove(&oldest);
     }
-    drop(state);
-    shared.ring.ring();
 }
 
 /// Without what the server adds to what it moves: it would take the next move for one in a circle, and drop the task.
@@ -47,7 +49,7 @@ pub(super) fn without_deaths(headers: &FieldTable) -> FieldTable {
     headers.collect::<BTreeMap<_, _>>().into()
 }
 
-pub(super) fn incoming(epoch: i64, queue: &str, delivery: Delivery) -> Incoming {
+pub(super) fn incoming(epoch: i64, queue: String, delivery: Delivery) -> Incoming {
     let properties = &delivery.properties;
     let mut headers = properties.headers().as_ref().map(to_map).unwrap_or_default();
     let left = headers.remove(LEFT).and_then(|left| left.as_i64());
@@ -58,7 +60,7 @@ pub(super) fn incoming(epoch: i64, queue: &str, delivery: Delivery) -> Incoming 
     Incoming {
         // A connection does not live to see so many.
         tag: Tag(epoch << OWN | (delivery.delivery_tag as i64 & ((1 << OWN) - 1))),
-        queue: queue.to_owned(),
+        queue,
         redelivered: delivery.redelivered,
         left,
         headers,
@@ -109,7 +111,7 @@ impl Acks {
     }
 
     /// Tells the server which deliveries are done, with as few words as it takes.
-    pub(super) async fn tell(
+    pub(super) fn tell(
         &mut self,
         channel: &Channel,
         tags: impl IntoIterator<Item = u64>,
@@ -117,10 +119,10 @@ impl Acks {
         let (all, apart) = self.settle(tags);
         if let Some(all) = all {
             let multiple = BasicAckOptions { multiple: true };
-            channel.basic_ack(all, multiple).await?;
+            say(channel.basic_ack(all, multiple))?;
         }
         for tag in apart {
-            channel.basic_ack(tag, BasicAckOptions::default()).await?;
+            say(channel.basic_ack(tag, BasicAckOptions::default()))?;
         }
         Ok(())
     }

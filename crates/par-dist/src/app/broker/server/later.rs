@@ -1,6 +1,7 @@
 //! What waits for its time on a RabbitMQ server, and how it comes from one queue where it waits to the next (rule 4).
 
 use super::Shared;
+use super::confirm::{Confirm, say};
 use super::deliver::{Acks, without_deaths};
 use super::link::Link;
 use super::order::{Order, Passed, Sent};
@@ -9,12 +10,9 @@ use crate::app::broker::LEFT;
 use crate::app::time::{read_time, waits_until};
 use jiff::Timestamp;
 use lapin::message::{Delivery, DeliveryResult};
-use lapin::options::{
-    BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, PublisherConfirm};
+use lapin::{BasicProperties, Channel};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,7 +68,7 @@ impl Passage {
     }
 
     /// These have arrived where they go to next; or they have not, and are delivered again.
-    pub(super) async fn passed(&mut self, passed: Passed) -> lapin::Result<()> {
+    pub(super) fn passed(&mut self, passed: Passed) -> lapin::Result<()> {
         for lane in self.lanes.values_mut() {
             let mine = passed.iter().filter(|(number, ..)| *number == lane.number);
             let (arrived, refused): (Vec<_>, Vec<_>) = mine.copied().partition(|(.., arrived)| *arrived);
@@ -79,11 +77,11 @@ impl Passage {
                     requeue: true,
                     multiple: false,
                 };
-                lane.channel.basic_nack(tag, options).await?;
+                say(lane.channel.basic_nack(tag, options))?;
                 lane.acks.settle([tag]);
             }
             let arrived = arrived.into_iter().map(|(_, tag, _)| tag);
-            lane.acks.tell(&lane.channel, arrived).await?;
+            lane.acks.tell(&lane.channel, arrived)?;
         }
         Ok(())
     }
@@ -219,17 +217,13 @@ impl Link {
     }
 
     /// Sends what passes to where it is to be next.
-    pub(super) async fn pass_on(
-        &mut self,
-        shared: &Shared,
-        passing: &Passing,
-    ) -> lapin::Result<PublisherConfirm> {
+    pub(super) async fn pass_on(&mut self, shared: &Shared, passing: &Passing) -> lapin::Result<Confirm> {
         let (place, left) = self.place(shared, &passing.queue, passing.left()).await?;
         let headers = passing.properties.headers().as_ref();
         let mut headers = headers.map(without_deaths).unwrap_or_default();
         headers.insert(LEFT.into(), AMQPValue::LongLongInt(left));
         let properties = passing.properties.clone().with_headers(headers);
-        self.put(&place, &passing.body, properties).await
+        self.put(&place, passing.body.clone(), properties).await
     }
 
     /// Where what is to wait so long goes first, and how long it has to wait after that.

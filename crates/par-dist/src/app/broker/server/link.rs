@@ -1,16 +1,19 @@
 //! The thread that speaks to a RabbitMQ server, and what is known of the server on its connection.
 
 use super::Shared;
-use super::connect::connect;
+use super::confirm::say;
+use super::connect::{Open, connect};
 use super::deliver::{Acks, OWN};
 use super::later::Passage;
 use super::order::{Order, Passed, Sent, confirmed, longest, take_confirmed};
+use super::source::{self, Source};
 use crate::app::broker::Tag;
 use crate::app::control_message;
-use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
+use lapin::options::{BasicAckOptions, BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -64,7 +67,7 @@ pub(super) fn run(
                 }
             }
             // Rule 3.
-            shared.state.lock().incoming.clear();
+            shared.state.lock().sources.clear();
             let mut pause = PAUSE / 20;
             loop {
                 if orders.is_closed() && pending.is_empty() && orders.is_empty() {
@@ -91,7 +94,12 @@ pub(super) fn run(
 /// A connection, and what is known of the server on it.
 pub(super) struct Link {
     pub(super) connection: Connection,
-    pub(super) channel: Channel,
+    pub(super) channel: Rc<Channel>,
+    /// The bytes of bodies that may not be written yet.
+    pub(super) unwritten: usize,
+    /// That of results, and up to which of them the server was told that they are read.
+    replies: Channel,
+    told: u64,
     pub(super) epoch: i64,
     pub(super) declared: HashSet<String>,
     /// Queues for what waits, and when they were asked for last (rule 4).
@@ -130,10 +138,24 @@ impl Pace {
 
 impl Link {
     async fn open(shared: &Arc<Shared>, epoch: i64) -> lapin::Result<Self> {
-        let (connection, channel) = connect(shared).await?;
-        Ok(Link {
+        let Open {
             connection,
             channel,
+            replies,
+            results,
+        } = connect(shared).await?;
+        let mut state = shared.state.lock();
+        state.replies = Some(Source::new(&shared.reply_queue, epoch, results));
+        state.read = 0;
+        drop(state);
+        // Who waits registers with it.
+        shared.ring.ring();
+        Ok(Link {
+            connection,
+            channel: Rc::new(channel),
+            unwritten: 0,
+            replies,
+            told: 0,
             epoch,
             declared: HashSet::new(),
             rooms: HashMap::new(),
@@ -178,7 +200,7 @@ impl Link {
             // To be woken for each confirmation costs as much as all the rest: only who is waited for is worth it.
             take_confirmed(shared, sent, &mut passed)?;
             if !passed.is_empty() {
-                self.passage.passed(std::mem::take(&mut passed)).await?;
+                self.passage.passed(std::mem::take(&mut passed))?;
             }
             let held = self.passage.next();
             let over = tokio::time::Instant::from_std(held.unwrap_or_else(Instant::now));
@@ -192,9 +214,12 @@ impl Link {
                 confirmed = confirmed(shared, sent, &mut passed), if waits => confirmed?,
                 () = tokio::time::sleep_until(over), if held.is_some() => pending.extend(self.passage.due(Instant::now())),
                 // A connection that broke says so when it is used, or looked at.
-                _ = tick.tick() => if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
-                    return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
-                },
+                _ = tick.tick() => {
+                    self.tell_read(shared).await?;
+                    if !self.connection.status().connected() || shared.state.lock().cancelled == self.epoch {
+                        return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+                    }
+                }
             }
             if pace.is_quick(pending.len()) {
                 std::thread::sleep(TOGETHER);
@@ -259,7 +284,7 @@ impl Link {
                     acknowledged.extend(self.own(tags));
                 }
                 other => {
-                    self.acks.tell(&self.channel, acknowledged.drain(..)).await?;
+                    self.acks.tell(&self.channel, acknowledged.drain(..))?;
                     self.obey(shared, other).await?;
                 }
             }
@@ -269,7 +294,7 @@ impl Link {
                 sent.push_back(Sent::new(order, confirms));
             }
         }
-        self.acks.tell(&self.channel, acknowledged).await
+        self.acks.tell(&self.channel, acknowledged)
     }
 
     async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
@@ -355,6 +380,18 @@ impl Link {
                     .await?;
                 let _ = reply.send(Ok(dropped.into()));
             }
+        }
+        Ok(())
+    }
+
+    /// Tells the server which results are read, also those that nobody waits for; what it was not told comes again, and is the same.
+    async fn tell_read(&mut self, shared: &Arc<Shared>) -> lapin::Result<()> {
+        source::read(shared);
+        let read = shared.state.lock().read;
+        if read > self.told {
+            let multiple = BasicAckOptions { multiple: true };
+            say(self.replies.basic_ack(read, multiple))?;
+            self.told = read;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //!    If no worker of ours takes what passes, it goes to its queue soon: workers of others keep it themselves.
 //! 5. A result is sent to the queue that its caller named, once; who did not call reads none.
 
+mod confirm;
 mod connect;
 mod consume;
 mod deliver;
@@ -19,6 +20,7 @@ mod link;
 mod order;
 mod publish;
 mod queues;
+mod source;
 mod table;
 
 use super::ring::Ring;
@@ -31,6 +33,7 @@ use order::{Answer, Order};
 use parking_lot::Mutex;
 use queues::Kinds;
 use serde_json::Value;
+use source::Source;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -47,7 +50,11 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// What comes from the server.
 #[derive(Default)]
 struct State {
-    incoming: VecDeque<Incoming>,
+    /// The consumers of this connection, from which workers take what was delivered.
+    sources: Vec<Source>,
+    /// The consumer of results, and the last of it that was read.
+    replies: Option<Source>,
+    read: u64,
     outcomes: HashMap<String, Value>,
     /// The ids of the outcomes, the oldest first.
     order: VecDeque<String>,
@@ -132,17 +139,7 @@ impl Transport for Server {
     }
 
     fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>> {
-        let mut state = self.shared.state.lock();
-        let mut leased = Vec::new();
-        while leased.len() < most
-            && let Some(at) = state
-                .incoming
-                .iter()
-                .position(|incoming| queues.contains(&incoming.queue))
-        {
-            leased.extend(state.incoming.remove(at));
-        }
-        Ok(leased)
+        Ok(source::take(&self.shared, queues, most))
     }
 
     fn join(&self, queues: &[String], most: usize) -> Result<()> {
@@ -251,6 +248,7 @@ impl Results for Server {
     }
 
     fn outcome(&self, id: &str) -> Result<Option<Value>> {
+        source::read(&self.shared);
         Ok(self.shared.state.lock().outcomes.get(id).cloned())
     }
 

@@ -1,13 +1,13 @@
 //! What others want done of the thread that speaks to a RabbitMQ server, and what is sent and not confirmed yet.
 
+use super::confirm::Confirm;
 use super::later::Passing;
 use super::{Reply, Shared};
 use crate::BrokerError;
 use crate::app::broker::{Outcome, Outgoing, Revocation, Tag};
 use crate::app::outcome::no_result;
-use lapin::{Confirmation, PublisherConfirm};
+use lapin::Confirmation;
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 /// What others want done.
@@ -103,7 +103,7 @@ pub(super) fn longest(error: &str) -> Option<usize> {
 /// An order whose messages are sent, and those that are yet to be confirmed; with its place, where it may be sent once more.
 pub(super) struct Sent {
     pub(super) order: Order,
-    pub(super) confirms: VecDeque<(Option<usize>, PublisherConfirm)>,
+    pub(super) confirms: VecDeque<(Option<usize>, Confirm)>,
     /// What no queue took.
     pub(super) unrouted: Vec<usize>,
     pub(super) refused: bool,
@@ -142,7 +142,7 @@ fn poll_confirmed(
     let mut any = false;
     while let Some(first) = sent.front_mut() {
         while let Some((number, confirm)) = first.confirms.front_mut() {
-            match Pin::new(confirm).poll(cx) {
+            match confirm.poll(cx) {
                 Poll::Pending if any => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -167,7 +167,7 @@ fn poll_confirmed(
 }
 
 impl Sent {
-    pub(super) fn new(order: Order, confirms: VecDeque<(Option<usize>, PublisherConfirm)>) -> Self {
+    pub(super) fn new(order: Order, confirms: VecDeque<(Option<usize>, Confirm)>) -> Self {
         Sent {
             order,
             confirms,

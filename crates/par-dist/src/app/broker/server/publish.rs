@@ -1,20 +1,23 @@
 //! How tasks and results go to a RabbitMQ server, and the queues that they go to.
 
 use super::Shared;
+use super::confirm::Confirm;
 use super::link::Link;
 use super::order::Answer;
 use super::table::to_table;
 use crate::app::broker::{LEFT, Outgoing};
 use jiff::Timestamp;
+use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, PublisherConfirm};
 
 const PERSISTENT: u8 = 2;
+/// How many bytes of bodies may wait to be written.
+const AHEAD: usize = 4 << 20;
 
 impl Link {
     /// Sends a result to who called; nothing where it cannot be said where that is.
-    pub(super) async fn answer(&self, answer: &Answer) -> lapin::Result<Option<PublisherConfirm>> {
+    pub(super) async fn answer(&mut self, answer: &Answer) -> lapin::Result<Option<Confirm>> {
         let Answer { to, id, document } = answer;
         let (Ok(to), Ok(id)) = (
             ShortString::try_new(to.as_str()),
@@ -30,18 +33,12 @@ impl Link {
             .with_delivery_mode(PERSISTENT);
         // Who has left reads none.
         let options = BasicPublishOptions::default();
-        let sent = self
-            .channel
-            .basic_publish("".into(), to, options, document, properties);
+        let sent = self.send(to.as_str(), document.clone(), properties, options);
         sent.await.map(Some)
     }
 
     /// Sends a task to its queue, or to one where it waits (rule 4).
-    pub(super) async fn publish(
-        &mut self,
-        shared: &Shared,
-        task: &Outgoing,
-    ) -> lapin::Result<PublisherConfirm> {
+    pub(super) async fn publish(&mut self, shared: &Shared, task: &Outgoing) -> lapin::Result<Confirm> {
         let left = task
             .at
             .map_or(0, |at| at.as_millisecond() - Timestamp::now().as_millisecond());
@@ -64,24 +61,38 @@ impl Link {
             .with_priority(message.properties.priority)
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
-        self.put(&place, &message.write_body(), properties).await
+        self.put(&place, message.write_body(), properties).await
     }
 
     /// Sends a task to a queue.
     pub(super) async fn put(
-        &self,
+        &mut self,
         queue: &str,
-        body: &[u8],
+        body: Vec<u8>,
         properties: BasicProperties,
-    ) -> lapin::Result<PublisherConfirm> {
+    ) -> lapin::Result<Confirm> {
         // What no queue takes comes back.
         let mandatory = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        self.channel
-            .basic_publish("".into(), queue.into(), mandatory, body, properties)
-            .await
+        self.send(queue, body, properties, mandatory).await
+    }
+
+    async fn send(
+        &mut self,
+        queue: &str,
+        body: Vec<u8>,
+        properties: BasicProperties,
+        options: BasicPublishOptions,
+    ) -> lapin::Result<Confirm> {
+        self.unwritten += body.len();
+        let mut confirm = Confirm::of(&self.channel, queue, options, body, properties)?;
+        if self.unwritten > AHEAD {
+            confirm.written().await?;
+            self.unwritten = 0;
+        }
+        Ok(confirm)
     }
 
     /// A queue that is there already may have options of its own: only one that is not is made.

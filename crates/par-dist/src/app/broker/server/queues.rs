@@ -71,7 +71,11 @@ pub(super) fn room(queue: &str, millis: i64) -> Option<(String, i64)> {
     }
     let most = millis.min(i64::from(i32::MAX)) * 7 / 8;
     let power = 1i64 << most.ilog2();
-    let level = if most >= power / 2 * 3 { power / 2 * 3 } else { power };
+    let level = if most >= power / 2 * 3 {
+        power / 2 * 3
+    } else {
+        power
+    };
     Some((format!("{queue}.later.{level}"), level))
 }
 
@@ -115,7 +119,10 @@ mod tests {
             let (mut left, mut rooms) = (waits, 0);
             while let Some((name, level)) = room("q", left) {
                 assert_eq!(name, format!("q.later.{level}"));
-                assert!(left - level >= left / 8 && level >= left * 7 / 8 * 2 / 3, "{left} {level}");
+                assert!(
+                    left - level >= left / 8 && level >= left * 7 / 8 * 2 / 3,
+                    "{left} {level}"
+                );
                 left -= level;
                 rooms += 1;
             }
