@@ -213,6 +213,69 @@ fn theirs(celery: &Celery, broker: &str, count: usize, results: bool) -> f64 {
     from as f64 / start.elapsed().as_secs_f64()
 }
 
+/// How a producer sends: it knows of each that the server has it.
+#[derive(Clone, Copy)]
+enum Sends {
+    OneByOne,
+    ByEightThreads,
+    Together,
+}
+
+/// From a producer to a worker and back; the values are fetched at the end.
+fn whole_way(broker: &str, count: usize, how: Sends) -> f64 {
+    let (sends, works) = (app(broker), app(broker));
+    let prefetch = usize::from(PREFETCH) / 2;
+    let worker = works.worker().concurrency(2).prefetch(prefetch);
+    let _worker = worker.start().expect("starts");
+    let start = Instant::now();
+    let numbers = |part: usize, of: usize| (0..count).filter(move |number| number % of == part);
+    let call = |number: usize| sends.call::<add>((number as u64, 1));
+    let one_by_one = |part, of| -> Vec<_> {
+        let sent = numbers(part, of).map(|number| call(number).send().expect("sent"));
+        sent.collect()
+    };
+    let sent = match how {
+        Sends::OneByOne => one_by_one(0, 1),
+        Sends::ByEightThreads => std::thread::scope(|scope| {
+            let one_by_one = &one_by_one;
+            let threads: Vec<_> = (0..8)
+                .map(|part| scope.spawn(move || one_by_one(part, 8)))
+                .collect();
+            let sent = threads.into_iter();
+            sent.flat_map(|thread| thread.join().expect("no panic")).collect()
+        }),
+        Sends::Together => sends.send_all(numbers(0, 1).map(call)).expect("sent"),
+    };
+    let sum: u64 = sent
+        .iter()
+        .map(|result| result.get(Duration::from_secs(300)).expect("a value"))
+        .sum();
+    assert_eq!(sum, (1..=count as u64).sum::<u64>());
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The same with a program of Celery's; as it comes, it does not ask whether the server has what it sends.
+fn their_whole_way(celery: &Celery, count: usize, confirms: bool) -> Option<f64> {
+    let confirms = if confirms { "True" } else { "False" };
+    let prefetch = (PREFETCH / 2).to_string();
+    let arguments = ["-P", "prefork", "-c", "2", "--prefetch-multiplier", &prefetch];
+    let _worker = celery.worker_with("python", &arguments).ok()?;
+    let program = format!(
+        r#"
+from demo import mul
+mul.app.conf.broker_transport_options = {{"confirm_publish": {confirms}}}
+mul.apply_async((1, 1), queue="python").get(timeout=60)
+start = time.time()
+sent = [mul.apply_async((number, 1), queue="python") for number in range({count})]
+for number, result in enumerate(sent):
+    assert result.get(timeout=300) == number
+print(json.dumps({count} / (time.time() - start)))
+"#
+    );
+    let rate = celery.run(&program).expect("its program runs");
+    rate.as_f64()
+}
+
 fn round_trip(broker: &str, count: usize) -> Duration {
     let app = app(broker);
     let _worker = self::app(broker).worker().concurrency(1).start().expect("starts");
@@ -352,6 +415,21 @@ fn main() {
                 "  no Celery here: {}",
                 celery.as_ref().err().map(ToString::to_string).unwrap_or_default()
             ),
+        }
+    }
+    let ways = [Sends::OneByOne, Sends::ByEightThreads, Sends::Together];
+    let rates = ways.map(|how| whole_way(&broker, count, how));
+    println!(
+        "from a producer to a worker and back, confirmed: {:.0} a second one by one, {:.0} by 8 threads, {:.0} together",
+        rates[0], rates[1], rates[2]
+    );
+    let theirs = celery.as_ref().ok();
+    for (what, confirms) in [("confirmed", true), ("as it comes", false)] {
+        if let Some(rate) = theirs.and_then(|celery| their_whole_way(celery, count / 4, confirms)) {
+            let [one, eight, together] = rates.map(|own| own / rate);
+            println!(
+                "  Celery's producer and worker, {what}: {rate:.0}, we are {one:.1}, {eight:.1} and {together:.1} x"
+            );
         }
     }
     let trips = count / 20;

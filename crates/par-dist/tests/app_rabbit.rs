@@ -8,7 +8,7 @@ mod rabbit;
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod storm;
 
-use par_dist::app::{App, AppBuilder, ResultError, TaskOptions, current_task};
+use par_dist::app::{App, AppBuilder, ResultError, RunningWorker, TaskOptions, current_task};
 use par_dist::task;
 use rabbit::Rabbit;
 use std::sync::Mutex;
@@ -57,6 +57,12 @@ fn settle(what: &str, mut done: impl FnMut() -> bool) {
 fn adds(app: &App) {
     let sum = app.delay::<add>((2, 3)).expect("sent");
     assert_eq!(sum.get(PATIENCE).expect("a value"), 5);
+}
+
+/// With a worker that runs.
+fn adds_with(app: &App, worker: &RunningWorker) {
+    adds(app);
+    assert_eq!(worker.trouble(), None);
 }
 
 #[test]
@@ -195,6 +201,37 @@ fn workers_that_are_killed_lose_nothing() {
             left.lines().any(|line| line == "celery\t0")
         });
     });
+}
+
+/// A user who may not make the queues of what waits.
+#[test]
+fn what_a_user_may_not_do_fails_and_the_rest_goes_on() {
+    let rabbit = Rabbit::start().expect("a server");
+    let full = app(&rabbit).build().expect("an app");
+    adds_with(&full, &full.worker().start().expect("starts"));
+    for command in [
+        vec!["add_user", "ann", "secret"],
+        vec!["set_permissions", "ann", r"^(?!.*\.later)", ".*", ".*"],
+    ] {
+        rabbit.control(&command).expect("done");
+    }
+    let url = rabbit.url().replace("amqp://", "amqp://ann:secret@");
+    let narrow = tasks(App::builder("test").broker(&url)).build().expect("an app");
+    let worker = narrow.worker().start().expect("starts");
+    adds_with(&narrow, &worker);
+    let later = narrow
+        .call::<add>((1, 1))
+        .countdown(Duration::from_secs(2))
+        .send();
+    let refused = later.err().expect("refused").to_string();
+    assert!(
+        refused.contains("celery.later") && !refused.contains("secret"),
+        "{refused}"
+    );
+    adds_with(&narrow, &worker);
+    // What others send to wait passes by itself.
+    let later = full.call::<add>((2, 3)).countdown(Duration::from_millis(300));
+    assert_eq!(later.send().expect("sent").get(PATIENCE).expect("a value"), 5);
 }
 
 #[test]

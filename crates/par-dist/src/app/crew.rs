@@ -227,6 +227,8 @@ impl Crew {
             self.troubled(Some(error.to_string()));
             // If that fails too, they go back when this process has ended.
             let _ = self.transport.release(&tags);
+            // They come again at once.
+            self.pause();
         }
     }
 

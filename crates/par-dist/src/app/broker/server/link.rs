@@ -1,11 +1,11 @@
 //! The thread that speaks to a RabbitMQ server, and what is known of the server on its connection.
 
 use super::Shared;
-use super::confirm::say;
+use super::confirm::{Confirm, say};
 use super::connect::{Open, connect};
 use super::deliver::{Acks, OWN};
 use super::later::Passage;
-use super::order::{Order, Passed, Sent, confirmed, longest, take_confirmed};
+use super::order::{Order, Passed, Sent, confirmed, is_forbidden, longest, take_confirmed};
 use super::source::{self, Source};
 use crate::app::broker::Tag;
 use crate::app::control_message;
@@ -268,26 +268,18 @@ impl Link {
                 }
                 continue;
             }
-            let mut confirms = VecDeque::new();
-            match order {
-                Order::Publish(tasks, _) => {
-                    for (number, task) in tasks.iter().enumerate() {
-                        confirms.push_back((Some(number), self.publish(shared, task).await?));
+            let confirms = match self.carry_out(shared, order, &mut acknowledged).await {
+                Ok(confirms) => confirms,
+                Err(error) => {
+                    // Nor would it be allowed on the next connection.
+                    if is_forbidden(&error)
+                        && let Some(order) = pending.pop_front()
+                    {
+                        order.fail(shared, &error);
                     }
+                    return Err(error);
                 }
-                Order::Conclude(answer, tags) => {
-                    if let Some(answer) = answer {
-                        let confirm = self.answer(answer).await?;
-                        confirms.extend(confirm.map(|confirm| (None, confirm)));
-                    }
-                    // All that are in the line are told at once.
-                    acknowledged.extend(self.own(tags));
-                }
-                other => {
-                    self.acks.tell(&self.channel, acknowledged.drain(..))?;
-                    self.obey(shared, other).await?;
-                }
-            }
+            };
             if let Some(order) = pending.pop_front()
                 && matches!(order, Order::Publish(..) | Order::Conclude(Some(_), _))
             {
@@ -295,6 +287,35 @@ impl Link {
             }
         }
         self.acks.tell(&self.channel, acknowledged)
+    }
+
+    async fn carry_out(
+        &mut self,
+        shared: &Arc<Shared>,
+        order: &Order,
+        acknowledged: &mut Vec<u64>,
+    ) -> lapin::Result<VecDeque<(Option<usize>, Confirm)>> {
+        let mut confirms = VecDeque::new();
+        match order {
+            Order::Publish(tasks, _) => {
+                for (number, task) in tasks.iter().enumerate() {
+                    confirms.push_back((Some(number), self.publish(shared, task).await?));
+                }
+            }
+            Order::Conclude(answer, tags) => {
+                if let Some(answer) = answer {
+                    let confirm = self.answer(answer).await?;
+                    confirms.extend(confirm.map(|confirm| (None, confirm)));
+                }
+                // All that are in the line are told at once.
+                acknowledged.extend(self.own(tags));
+            }
+            other => {
+                self.acks.tell(&self.channel, acknowledged.drain(..))?;
+                self.obey(shared, other).await?;
+            }
+        }
+        Ok(confirms)
     }
 
     async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {

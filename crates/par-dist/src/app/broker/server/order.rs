@@ -51,6 +51,25 @@ impl Answer {
 }
 
 impl Order {
+    /// Tells who asked that it cannot be done.
+    pub(super) fn fail(self, shared: &Shared, error: &lapin::Error) {
+        let failed = BrokerError::Failed {
+            broker: shared.url.clone(),
+            reason: error.to_string(),
+        };
+        // Who asked may have given up.
+        let _ = match self {
+            Order::Publish(_, reply)
+            | Order::Consume { reply, .. }
+            | Order::Revoke(_, reply)
+            | Order::Flush(reply) => reply.send(Err(failed)).is_ok(),
+            Order::Count(_, reply) | Order::Purge(_, reply) => reply.send(Err(failed)).is_ok(),
+            Order::Conclude(..) | Order::Pass(_) | Order::Leave(_) | Order::Release(_) | Order::Reject(_) => {
+                false
+            }
+        };
+    }
+
     /// Refuses it if it has a task whose body is longer than the server takes, and makes a failure of a result that is: whoever sends such a one
     /// loses the channel. Whether it is still to be done.
     pub(super) fn fit(&mut self, shared: &Shared, longest: usize) -> bool {
@@ -84,6 +103,12 @@ impl Order {
             _ => true,
         }
     }
+}
+
+/// Whether the server said that this user may not do it.
+pub(super) fn is_forbidden(error: &lapin::Error) -> bool {
+    const ACCESS_REFUSED: u16 = 403;
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == ACCESS_REFUSED)
 }
 
 /// How long a message may be, if that is what an error of the server says.
