@@ -1,7 +1,8 @@
 //! How workers of an app fare at scale, on a file and on the servers that are installed: until they are ready, and what they take while they wait;
 //! 100 000 tasks while a worker is killed every second; 100 000 tasks that wait for their times.
 //!
-//! `cargo bench -p par-dist --features full --bench app_scale [-- --quick] [RabbitMQ]`
+//! `cargo bench -p par-dist --features full --bench app_scale [-- --quick | --whole] [RabbitMQ]`; `--whole` watches all of the
+//! tasks that wait, and not only those of the first half minute
 
 #[path = "../tests/support/rabbit.rs"]
 #[allow(dead_code, reason = "tests use the rest of it")]
@@ -123,7 +124,9 @@ fn waiting(server: Option<&str>, count: u64, watched: Duration) {
     let sent = start.elapsed();
     let now = || std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     assert!(now() < begin, "sent too late to tell: it took {sent:?}");
-    until("watched", Duration::from_secs(600), || now() > begin + watched);
+    until("watched", 2 * watched + Duration::from_secs(600), || {
+        now() > begin + watched
+    });
     let memory = memory(&worker);
     let mut late: Vec<i64> = place
         .log()
@@ -150,7 +153,12 @@ fn waiting(server: Option<&str>, count: u64, watched: Duration) {
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
-    let (count, watched) = if quick { (5000, 2) } else { (100_000, 30) };
+    let whole = std::env::args().any(|argument| argument == "--whole");
+    let (count, watched) = match (quick, whole) {
+        (true, _) => (5000, 2),
+        (false, true) => (100_000, 1000),
+        (false, false) => (100_000, 30),
+    };
     let redis = redis::Redis::start();
     let rabbit = rabbit::Rabbit::start();
     let mut places = vec![("a file", None)];

@@ -100,7 +100,7 @@
 //! | what it had fetched and not begun | is run by others | the same on the pool's machine; elsewhere what it was granted counts as begun | is run by others |
 //! | the broker goes away | does not happen | all connect again by themselves, with at most a second between tries, for [`Options::outage`] | the same |
 //! | killed in the middle | the file stays whole | nothing is lost; tasks that are not idempotent still begin once | the same, if it writes each step to its disk (`appendonly yes`, `appendfsync always`); if not, its pools end with an error |
-//! | largest message | 900 MiB | 120 MiB | 256 MiB |
+//! | largest message | 900 MiB | 15 MiB, [more](BrokerUrl) if the server is configured to | 256 MiB |
 //! | bound | [`Options::max_bytes`] | what the server allows (memory, disk, policies); what it refuses is offered again, for [`Options::outage`] | `maxmemory`; what has no room is refused |
 //! | left by a killed pool | nothing | queues that others delete, or that expire after 10 minutes | what others remove |
 //!
@@ -122,7 +122,7 @@
 //! - **Leases.** Every process shows a heartbeat. A process that ends is noticed at once, by a lock that the kernel drops. One that stands
 //!   still (stopped, swapped out) for longer than its [`lease`](Options::lease), 30 s by default, is taken for dead: what it had begun is lost
 //!   or begun again, and when it goes on it begins nothing more and ends. How long a *task* takes does not matter.
-//! - **Sizes.** In a file, the input of a message may have up to 900 MiB, a reply up to 10^9 bytes; both up to 120 MiB on RabbitMQ, 256 MiB on Redis.
+//! - **Sizes.** In a file, the input of a message may have up to 900 MiB, a reply up to 10^9 bytes; both up to 15 MiB on RabbitMQ, or what the URL says, and 256 MiB on Redis.
 //!   Both pass through memory and through the broker once, so share what is large and used often ([`Pool::share`]). [`Options::max_bytes`] bounds the file.
 //! - **Room.** What has no room, in the file or on its disk, is refused with an error that says so
 //!   ([`TaskError::Rejected`]). What was published waits for room as long as a lease; then the pool is broken, and every wait says why.

@@ -157,14 +157,16 @@ fn strange_messages_are_thrown_away_and_the_rest_goes_on() {
 
 #[test]
 fn what_is_too_long_for_a_message_is_refused_and_the_rest_goes_on() {
-    let pool = started(&server().url(), "long").expect("a pool");
-    let long = 121 << 20;
+    // As that server has it.
+    let url = format!("{}?max_message_size={}", server().url(), 128 << 20);
+    let pool = started(&url, "long").expect("a pool");
+    let long = 128 << 20;
     assert_eq!(
         pool.submit::<length>(vec![0; long]).expect("submit").wait(),
         Err(TaskError::Codec(format!(
             "inputs of {} bytes in one message, at most {} are taken",
             long + 4,
-            120 << 20
+            127 << 20
         )))
     );
     let error = pool
@@ -174,7 +176,7 @@ fn what_is_too_long_for_a_message_is_refused_and_the_rest_goes_on() {
         .expect_err("long")
         .to_string();
     assert!(
-        error.contains("its reply did not fit") && error.contains("at most 125829120 are taken"),
+        error.contains("its reply did not fit") && error.contains("at most 133169152 are taken"),
         "{error}"
     );
     assert_eq!(

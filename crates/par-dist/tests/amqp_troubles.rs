@@ -270,7 +270,13 @@ fn slow_way() -> u16 {
 #[test]
 fn long_messages_on_a_slow_network_arrive() {
     let options = Options {
-        broker: Some(format!("amqp://127.0.0.1:{}?prefix=slow&heartbeat=1", slow_way()).into()),
+        broker: Some(
+            format!(
+                "amqp://127.0.0.1:{}?prefix=slow&heartbeat=1&max_message_size=134217728",
+                slow_way()
+            )
+            .into(),
+        ),
         ..Options::default()
     };
     let pool = ClusterPool::builder()

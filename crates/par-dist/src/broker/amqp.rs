@@ -67,9 +67,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The longest payload of a message: RabbitMQ takes 128 MiB by default.
-const LONGEST: usize = 120 << 20;
-
 /// A peer of a broker on RabbitMQ.
 pub(crate) struct Amqp {
     shared: Arc<Shared>,

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 /// Where a broker is: a file, or the URL of a RabbitMQ server (feature `amqp`) or of a Redis server (feature `redis`).
 ///
-/// Made of a path or of a text; a text that has `://` in it is a URL:
-/// `amqp://USER:PASSWORD@HOST:PORT/VHOST?prefix=NAME&heartbeat=SECONDS`. All but the host may be left out: user and password are
-/// `guest`, the port is 5672, the virtual host `/` (written `%2f`), the heartbeat 10 s: a server from which nothing comes for twice as
-/// long is tried anew. The names of all queues and exchanges begin
-/// with the prefix, by default `par`. Over TLS (feature `amqp-tls`) it is `amqps://`, the port 5671, and
-/// `cacertfile=FILE` has the certificates that are trusted, instead of the system's. Or `redis://USER:PASSWORD@HOST:PORT/DB?prefix=NAME`, and over TLS (feature `redis-tls`)
-/// `rediss://...?cacertfile=FILE`. What is wrong with a URL
+/// Made of a path or of a text; a text that has `://` in it is a URL, of which all but the host may be left out:
+///
+/// - `amqp://USER:PASSWORD@HOST:PORT/VHOST?prefix=NAME&heartbeat=SECONDS&max_message_size=BYTES`: user and password are `guest`, the port is 5672, the
+///   virtual host `/` (written `%2f`), the heartbeat 10 s: a server from which nothing comes for twice as long is tried anew. The names of all queues
+///   and exchanges begin with the prefix, by default `par`. A message has up to 16 MiB, as servers from RabbitMQ 4 on take no more unless they are
+///   configured to (`max_message_size`, there and here). Over TLS (feature `amqp-tls`) it is `amqps://`, the port 5671, and
+///   `cacertfile=FILE` has the certificates that are trusted, instead of the system's.
+/// - `redis://USER:PASSWORD@HOST:PORT/DB?prefix=NAME`, and over TLS (feature `redis-tls`) `rediss://...?cacertfile=FILE`.
+///
+/// What is wrong with a URL
 /// is told by who opens the broker.
 ///
 /// ```

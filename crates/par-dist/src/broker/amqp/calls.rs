@@ -1,10 +1,10 @@
 //! What a peer's threads call: the operations of a broker, most of them on the state alone.
 
+use super::Amqp;
 use super::hands::{Key, Offer};
 use super::ledger;
 use super::letter::{Ended, Letter, Offered, What};
 use super::post::To;
-use super::{Amqp, LONGEST};
 use crate::broker::{
     Arrival, Broker, BrokerError, BrokerUrl, CallId, Delivery, Lease, MessageId, Outgoing, Peer, PeerId,
     Result, Settled, Woken,
@@ -29,7 +29,7 @@ impl Broker for Amqp {
     }
 
     fn longest(&self) -> usize {
-        LONGEST
+        self.shared.server.longest
     }
 
     fn me(&self) -> PeerId {
@@ -257,10 +257,11 @@ impl Broker for Amqp {
         let mut pools: HashMap<PeerId, Vec<&Settled>> = HashMap::new();
         for settled in batch {
             let (_, body) = ledger::form(&settled.verdict);
-            if body.len() > LONGEST {
+            let longest = self.longest();
+            if body.len() > longest {
                 return Err(BrokerError::Full {
                     broker: shared.url.clone(),
-                    reason: format!("{} bytes in one message, at most {LONGEST} are taken", body.len()),
+                    reason: format!("{} bytes in one message, at most {longest} are taken", body.len()),
                 });
             }
             pools.entry(settled.pool).or_default().push(settled);
@@ -326,11 +327,12 @@ impl Broker for Amqp {
     }
 
     fn put_share(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        if value.len() > LONGEST {
+        let longest = self.longest();
+        if value.len() > longest {
             return Err(BrokerError::Full {
                 broker: self.shared.url.clone(),
                 reason: format!(
-                    "a shared value of {} bytes, at most {LONGEST} are taken",
+                    "a shared value of {} bytes, at most {longest} are taken",
                     value.len()
                 ),
             });

@@ -5,6 +5,12 @@ use std::time::Duration;
 const PORT: u16 = 5672;
 const SECURE_PORT: u16 = 5671;
 const HEARTBEAT: u16 = 10;
+/// The longest message that a server takes if it is told nothing: 16 MiB from RabbitMQ 4 on, 128 before.
+const LONGEST: usize = 16 << 20;
+/// No server takes more.
+const MOST: usize = 512 << 20;
+/// What a message needs besides its payload, and more.
+const MARGIN: usize = 1 << 20;
 /// Queues have names of at most 255 bytes.
 const PREFIX: usize = 60;
 
@@ -20,6 +26,8 @@ pub(super) struct Server {
     pub(super) prefix: String,
     /// Seconds.
     pub(super) heartbeat: u16,
+    /// The longest payload of a message.
+    pub(super) longest: usize,
     /// Over TLS.
     pub(super) secure: bool,
     /// The certificates by which the server is known, in PEM, instead of the system's.
@@ -87,6 +95,7 @@ impl Server {
             vhost,
             prefix: "par".to_owned(),
             heartbeat: HEARTBEAT,
+            longest: LONGEST - MARGIN,
             secure,
             authority: None,
         };
@@ -112,6 +121,17 @@ impl Server {
                                 format!("bad heartbeat {value:?}; expected a number of seconds from 1 to 600")
                             })?;
                 }
+                "max_message_size" => {
+                    let bytes: Option<usize> = value.parse().ok();
+                    let bytes = bytes.filter(|bytes| (2 * MARGIN..=MOST).contains(bytes));
+                    let bytes = bytes.ok_or_else(|| {
+                        format!(
+                            "bad max_message_size {value:?}; expected a number of bytes from {} to {MOST}",
+                            2 * MARGIN
+                        )
+                    })?;
+                    server.longest = bytes - MARGIN;
+                }
                 "cacertfile" if secure => {
                     let file = unescape(value)?;
                     let read = std::fs::read_to_string(&file);
@@ -119,7 +139,7 @@ impl Server {
                 }
                 other => {
                     return Err(format!(
-                        "unknown parameter {other:?}; expected prefix, heartbeat or, with amqps, cacertfile"
+                        "unknown parameter {other:?}; expected prefix, heartbeat, max_message_size or, with amqps, cacertfile"
                     ));
                 }
             }
@@ -171,7 +191,10 @@ mod tests {
             ),
             ("guest", "guest", 5672, "/", "par")
         );
-        let long = Server::parse("amqp://a%40b:p%3aq@[::1]:99/x%2fy?prefix=jobs&heartbeat=3").expect("long");
+        let long = Server::parse(
+            "amqp://a%40b:p%3aq@[::1]:99/x%2fy?prefix=jobs&heartbeat=3&max_message_size=134217728",
+        )
+        .expect("long");
         assert_eq!(
             long,
             Server {
@@ -182,6 +205,7 @@ mod tests {
                 vhost: "x/y".to_owned(),
                 prefix: "jobs".to_owned(),
                 heartbeat: 3,
+                longest: 127 << 20,
                 secure: false,
                 authority: None,
             }
@@ -224,11 +248,15 @@ mod tests {
             ),
             (
                 "amqp://h?x=1",
-                "unknown parameter \"x\"; expected prefix, heartbeat or, with amqps, cacertfile",
+                "unknown parameter \"x\"; expected prefix, heartbeat, max_message_size or, with amqps, cacertfile",
             ),
             (
                 "amqp://h?heartbeat=0",
                 "bad heartbeat \"0\"; expected a number of seconds from 1 to 600",
+            ),
+            (
+                "amqp://h?max_message_size=1",
+                "bad max_message_size \"1\"; expected a number of bytes from 2097152 to 536870912",
             ),
             (
                 "amqp://h?prefix=amq.x",
