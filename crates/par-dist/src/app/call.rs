@@ -1,8 +1,8 @@
 //! [`Call`]: a task with its arguments and options, to be sent; and [`Signature`]s, to be sent by somebody else later.
 
 use super::broker::Outgoing;
-use super::builder::App;
 use super::context::{adopt, json};
+use super::instance::App;
 use super::message::{Message, Signature};
 use super::time::{from_now, write_time};
 use super::{AppError, AsyncResult, hooks};

@@ -6,9 +6,9 @@
 
 use super::arguments::{Code, outcome_of};
 use super::broker::{Ask, Proxy, answer};
-use super::builder::{App, Spec};
 use super::context::{Ran, RunInfo, TaskContext, within};
 use super::control::{Cancelled, Control, Said};
+use super::instance::{App, Spec};
 use super::message::Body;
 use par_core::engine::Initializer;
 use par_process::{Connection, Pipe, Process};

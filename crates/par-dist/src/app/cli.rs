@@ -1,7 +1,7 @@
 //! [`cli`]: the commands of a program around an [`App`]: `worker`, `call`, `result`, `revoke`, `purge` and `status`.
 
-use super::builder::App;
 use super::health::Health;
+use super::instance::App;
 use super::{AppError, ResultError, Worker};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};

@@ -20,7 +20,7 @@ pub(super) struct Config {
     pub(super) lease: Duration,
     #[serde(with = "seconds")]
     pub(super) result_expires: Duration,
-    pub(super) format: super::message::Format,
+    pub(super) format: super::format::Format,
     pub(super) quorum_queues: bool,
     pub(super) highest_priority: Option<u8>,
     pub(super) dead_letters: Option<String>,
@@ -61,7 +61,7 @@ impl Default for Config {
             queue: "celery".to_owned(),
             lease: Duration::from_secs(30),
             result_expires: Duration::from_secs(24 * 3600),
-            format: super::message::Format::Json,
+            format: super::format::Format::Json,
             quorum_queues: false,
             highest_priority: None,
             dead_letters: None,

@@ -4,8 +4,8 @@
 
 use super::arguments::Called;
 use super::broker::{Outcome, Outgoing};
-use super::builder::App;
 use super::control::{Cancelled, Control};
+use super::instance::App;
 use super::message::{Message, Signature};
 use super::outcome::{State, document};
 use super::{AppError, AsyncResult};

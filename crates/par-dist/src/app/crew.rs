@@ -9,12 +9,13 @@
 //!    stops meanwhile, the task is given back.
 
 use super::AppError;
-use super::broker::{Incoming, Outgoing, Tag, Transport};
-use super::builder::App;
+use super::broker::{Incoming, Transport};
 use super::child::Child;
 use super::control::{Cancelled, Rein, Reins};
 use super::hands::{Ended, Hands, Mode};
+use super::instance::App;
 use super::rate::Bucket;
+use super::revoked::Revoked;
 use super::run::{self, Begun};
 use super::worker::{RunningWorker, Worker};
 use crate::BrokerError;
@@ -30,24 +31,19 @@ const BEAT: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long what came of a task is told again.
 const OUTAGE: Duration = Duration::from_secs(60);
-/// The longest sleep without a look.
-const LOOK: Duration = Duration::from_secs(5);
-/// How many revocations are remembered, as by Celery's workers.
-const REMEMBERED: usize = 50_000;
-
 pub(super) struct Crew {
     app: App,
-    queues: Vec<String>,
-    transport: Arc<dyn Transport>,
-    room: usize,
+    pub(super) queues: Vec<String>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) room: usize,
     #[cfg(feature = "async")]
     concurrency: usize,
     pub(super) reins: Arc<Reins>,
     pub(super) state: Mutex<State>,
     /// There is something to do.
-    work: Condvar,
+    pub(super) work: Condvar,
     /// There is room in the line.
-    room_again: Condvar,
+    pub(super) room_again: Condvar,
     /// The worker stops, or has nothing to do any more.
     pub(super) calm: Condvar,
     revoked: Mutex<Revoked>,
@@ -57,8 +53,8 @@ pub(super) struct Crew {
 
 #[derive(Default)]
 pub(super) struct State {
-    stops: bool,
-    line: VecDeque<Incoming>,
+    pub(super) stops: bool,
+    pub(super) line: VecDeque<Incoming>,
     /// Futures that have ended, and are to be told of.
     #[cfg(feature = "async")]
     finished: VecDeque<(Begun, Rein, Ended)>,
@@ -67,13 +63,6 @@ pub(super) struct State {
     pub(super) trouble: Option<String>,
     /// Of tasks that have a rate.
     buckets: HashMap<String, Bucket>,
-}
-
-/// The ids that were revoked, and whether also if they run.
-#[derive(Default)]
-struct Revoked {
-    ids: HashMap<String, bool>,
-    order: VecDeque<String>,
 }
 
 /// What a thread that runs tasks finds to do.
@@ -173,87 +162,14 @@ impl Crew {
         self.transport.flush();
     }
 
-    /// Rule 1.
-    fn lease(&self) {
-        while let Err(error) = self.transport.join(&self.queues, self.room) {
-            self.troubled(Some(error.to_string()));
-            self.pause();
-            if self.state.lock().stops {
-                return;
-            }
-        }
-        loop {
-            let room = {
-                let mut state = self.state.lock();
-                while !state.stops && !state.wants_more(self.room) {
-                    self.room_again.wait(&mut state);
-                }
-                if state.stops {
-                    return self.give_back(state.line.drain(..).collect());
-                }
-                self.room - state.line.len() - state.running
-            };
-            let seen = self.transport.seen();
-            match self.transport.lease(&self.queues, room) {
-                Ok(leased) if leased.is_empty() => {
-                    let due = self.transport.next_due(&self.queues).ok().flatten();
-                    self.transport.wait(seen, due.unwrap_or(LOOK).min(LOOK));
-                }
-                Ok(mut leased) => {
-                    let waits = run::part_those_that_wait(&mut leased);
-                    if !waits.is_empty() {
-                        self.defer(waits);
-                    }
-                    self.hear();
-                    let one = leased.len() == 1;
-                    self.state.lock().line.extend(leased);
-                    if one {
-                        self.work.notify_one();
-                    } else {
-                        self.work.notify_all();
-                    }
-                }
-                Err(error) => {
-                    self.troubled(Some(error.to_string()));
-                    self.pause();
-                }
-            }
-        }
-    }
-
-    fn defer(&self, waits: Vec<(Tag, Outgoing)>) {
-        let tags: Vec<Tag> = waits.iter().map(|(tag, _)| *tag).collect();
-        if let Err(error) = self.transport.defer(waits) {
-            self.troubled(Some(error.to_string()));
-            // If that fails too, they go back when this process has ended.
-            let _ = self.transport.release(&tags);
-            // They come again at once.
-            self.pause();
-        }
-    }
-
-    /// Rule 2.
-    fn give_back(&self, rest: Vec<Incoming>) {
-        let tags: Vec<_> = rest.iter().map(|incoming| incoming.tag).collect();
-        let left = self.transport.leave(&self.queues);
-        let released = if tags.is_empty() {
-            Ok(())
-        } else {
-            self.transport.release(&tags)
-        };
-        if let Err(error) = left.and(released) {
-            tracing::error!(%error, "cannot give tasks back; others get them when this process has ended");
-        }
-    }
-
-    fn pause(&self) {
+    pub(super) fn pause(&self) {
         let mut state = self.state.lock();
         let until = Instant::now() + PAUSE;
         while !state.stops && !self.calm.wait_until(&mut state, until).timed_out() {}
     }
 
     /// Tells of a trouble with the broker when it begins, and when it is over.
-    fn troubled(&self, trouble: Option<String>) {
+    pub(super) fn troubled(&self, trouble: Option<String>) {
         let mut state = self.state.lock();
         match (&state.trouble, &trouble) {
             (None, Some(error)) => tracing::error!(error, "the broker cannot be used; tries again"),
@@ -285,29 +201,13 @@ impl Crew {
     }
 
     /// Rule 3.
-    fn hear(&self) {
+    pub(super) fn hear(&self) {
         let heard = match self.transport.revoked() {
             Ok(heard) if heard.is_empty() => return,
             Ok(heard) => heard,
             Err(error) => return tracing::debug!(%error, "cannot hear what was revoked"),
         };
-        let mut revoked = self.revoked.lock();
-        for revocation in &heard {
-            let known = revoked.ids.insert(revocation.id.clone(), revocation.terminate);
-            if let Some(terminate) = known {
-                revoked
-                    .ids
-                    .insert(revocation.id.clone(), terminate || revocation.terminate);
-                continue;
-            }
-            revoked.order.push_back(revocation.id.clone());
-            if revoked.order.len() > REMEMBERED
-                && let Some(oldest) = revoked.order.pop_front()
-            {
-                revoked.ids.remove(&oldest);
-            }
-        }
-        drop(revoked);
+        self.revoked.lock().add(&heard);
         for revocation in heard.iter().filter(|revocation| revocation.terminate) {
             for control in self.reins.of(Some(&revocation.id)) {
                 control.end(Cancelled::Revoked);
@@ -348,14 +248,14 @@ impl Crew {
 
     /// Begins a task that was taken from the line; nothing if that was all.
     fn begin(&self, incoming: Incoming) -> Option<(Begun, Rein)> {
-        let is_revoked = |id: &str| self.revoked.lock().ids.contains_key(id);
+        let is_revoked = |id: &str| self.revoked.lock().has(id);
         match run::begin(&self.app, incoming, is_revoked) {
             Ok(Some(begun)) => {
                 let (soft, hard) = begun.limits();
                 let (id, control) = (&begun.context.run.id, &begun.context.control);
                 let rein = self.reins.take(id, control, soft, hard);
                 // It may have been revoked just now.
-                if self.revoked.lock().ids.get(id) == Some(&true) {
+                if self.revoked.lock().is_terminated(id) {
                     control.end(Cancelled::Revoked);
                 }
                 return Some((begun, rein));
@@ -452,7 +352,7 @@ impl Crew {
 
 impl State {
     /// Whether it is worth while to lease: many at once, unless somebody may be waiting for one.
-    fn wants_more(&self, room: usize) -> bool {
+    pub(super) fn wants_more(&self, room: usize) -> bool {
         let free = room.saturating_sub(self.line.len() + self.running);
         free > 0 && (self.line.is_empty() || free >= room.div_ceil(2))
     }

@@ -1,7 +1,7 @@
 //! What follows a run: its next attempt, what takes its place, and what is called with its value or because it failed.
 
 use super::broker::Outgoing;
-use super::builder::App;
+use super::instance::App;
 use super::message::{Embed, Message, Signature};
 use super::time::{from_now, write_time};
 use serde_json::Value;

@@ -3,6 +3,7 @@
 //! Headers say what is called and how; the body holds the arguments and what follows. What a producer adds beyond the protocol is kept
 //! and passed on. Bytes come from anywhere, so sizes are bounded, and what does not fit is an error that says what was expected.
 
+use super::format::Format;
 use super::time::read_time;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,91 +42,8 @@ pub enum MessageError {
     },
 }
 
-/// How bodies are written; see [`AppBuilder::format`](super::AppBuilder::format). All that this program knows are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-#[doc(alias = "task_serializer")]
-pub enum Format {
-    /// JSON.
-    #[default]
-    Json,
-    /// MessagePack.
-    #[cfg(feature = "msgpack")]
-    Msgpack,
-    /// YAML.
-    #[cfg(feature = "yaml")]
-    Yaml,
-}
-
 /// What a body is made of.
 type Parts = (Vec<Value>, Map<String, Value>, Option<Embed>);
-
-impl Format {
-    const ALL: &[Format] = &[
-        Format::Json,
-        #[cfg(feature = "msgpack")]
-        Format::Msgpack,
-        #[cfg(feature = "yaml")]
-        Format::Yaml,
-    ];
-
-    /// Content type and encoding, as kombu names them.
-    pub(crate) fn content(self) -> (&'static str, &'static str) {
-        match self {
-            Format::Json => ("application/json", "utf-8"),
-            #[cfg(feature = "msgpack")]
-            Format::Msgpack => ("application/x-msgpack", "binary"),
-            #[cfg(feature = "yaml")]
-            Format::Yaml => ("application/x-yaml", "utf-8"),
-        }
-    }
-
-    fn of(kind: &str, encoding: &str) -> Option<Self> {
-        let named = |format: &&Format| {
-            let content = format.content();
-            kind == content.0 && encoding.eq_ignore_ascii_case(content.1)
-        };
-        Format::ALL.iter().find(named).copied()
-    }
-
-    fn known() -> String {
-        let names: Vec<String> = Format::ALL
-            .iter()
-            .map(|format| {
-                let (kind, encoding) = format.content();
-                format!("{kind} in {encoding}")
-            })
-            .collect();
-        names.join(" or ")
-    }
-
-    /// What is written of values always encodes.
-    fn write(self, parts: &impl Serialize) -> Vec<u8> {
-        match self {
-            Format::Json => serde_json::to_vec(parts).unwrap_or_default(),
-            #[cfg(feature = "msgpack")]
-            Format::Msgpack => rmp_serde::to_vec_named(parts).unwrap_or_default(),
-            #[cfg(feature = "yaml")]
-            Format::Yaml => serde_saphyr::to_string(parts).unwrap_or_default().into_bytes(),
-        }
-    }
-
-    fn read(self, body: &[u8]) -> Result<Parts, String> {
-        match self {
-            Format::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
-            #[cfg(feature = "msgpack")]
-            Format::Msgpack => {
-                let mut from = rmp_serde::Deserializer::from_read_ref(body);
-                // As deep as JSON may be.
-                from.set_max_depth(128);
-                Parts::deserialize(&mut from).map_err(|error| error.to_string())
-            }
-            #[cfg(feature = "yaml")]
-            Format::Yaml => serde_saphyr::from_slice(body).map_err(|error| error.to_string()),
-        }
-    }
-}
 
 /// What is called, and how. The names are Celery's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -333,7 +251,7 @@ impl Message {
         }
         let headers: Headers = serde_json::from_value(Value::Object(headers))
             .map_err(|error| MessageError::Protocol(format!("a header is not what it should be: {error}")))?;
-        let (args, kwargs, embed) = format.read(body).map_err(MessageError::Body)?;
+        let (args, kwargs, embed): Parts = format.read(body).map_err(MessageError::Body)?;
         let embed = embed.unwrap_or_default();
         Ok(Message {
             headers,

@@ -104,30 +104,36 @@ mod control;
 mod control_message;
 mod crew;
 mod follow;
+mod format;
 mod hands;
 #[cfg(feature = "cli")]
 mod health;
 mod hooks;
+mod instance;
+mod lease;
 mod message;
 mod options;
 mod outcome;
 mod rate;
+mod revoked;
 mod run;
 mod time;
 mod worker;
 
 pub use arguments::ArgumentError;
-pub use builder::{App, AppBuilder};
+pub use builder::AppBuilder;
 pub use call::{Call, Prepared};
 #[cfg(feature = "cli")]
 pub use cli::cli;
 pub use context::{Leave, TaskContext, current_task};
 pub use control::Cancelled;
+pub use format::Format;
 pub use hands::Mode;
 #[cfg(feature = "cli")]
 pub use health::Health;
 pub use hooks::Hooks;
-pub use message::{Format, MessageError, Signature};
+pub use instance::App;
+pub use message::{MessageError, Signature};
 pub use options::{Retry, TaskOptions};
 pub use outcome::{AsyncResult, ResultError, State};
 pub use rate::{Rate, RateError};

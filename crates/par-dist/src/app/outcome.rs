@@ -1,7 +1,7 @@
 //! [`AsyncResult`]: what came of a task, read from where results are kept, in the form of Celery's documents.
 
 use super::broker::{Results, Revocation};
-use super::builder::App;
+use super::instance::App;
 use crate::BrokerError;
 use jiff::Timestamp;
 use par_core::TaskError;

@@ -7,13 +7,13 @@
 
 use super::arguments::{CallError, Code};
 use super::broker::{Incoming, Outcome, Outgoing, Tag};
-use super::builder::App;
 use super::call::{COPY, KEY};
 use super::context::{Ran, RunInfo, TaskContext, Wish};
 use super::control::{Cancelled, Control};
 use super::follow::{attempt, errbacks, follow, lost_before, lost_once_more, replacement};
 use super::hands::{self, Ended};
 use super::hooks;
+use super::instance::App;
 use super::message::Message;
 use super::options::TaskOptions;
 use super::outcome::{State, document, exception, failure, no_result};

@@ -1,11 +1,11 @@
 //! [`Worker`]: what is said of a worker of an app before it starts, and the handle of one that runs.
 
 use super::AppError;
-use super::builder::App;
 use super::child::Wear;
 use super::control::Cancelled;
 use super::crew::Crew;
 use super::hands::Mode;
+use super::instance::App;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
