@@ -1,93 +1,21 @@
 //! Pools and workers in programs of their own that meet at a RabbitMQ: who comes, who goes, who is killed, and what is left.
 
+#[path = "support/programs.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod programs;
 #[path = "support/rabbit.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod rabbit;
 
-use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown, TaskError};
+use par_dist::{ChunkPlan, ClusterPool, Plan, Shutdown, TaskError};
+use programs::{Program, endless, nap, process, square, until};
 use rabbit::Rabbit;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-#[par_dist::task(name = "tests.square")]
-fn square(x: u64) -> u64 {
-    x * x
-}
-
-#[par_dist::task(name = "tests.process")]
-fn process(_x: u64) -> u32 {
-    std::process::id()
-}
-
-#[par_dist::task(name = "tests.nap", idempotent)]
-fn nap(ms: u64) -> u32 {
-    // Parameters are part of a signature, by name too; what the task does is the worker's affair.
-    u32::try_from(ms).unwrap_or(0)
-}
-
-#[par_dist::task(name = "tests.endless")]
-fn endless(mark: String) -> Result<(), TaskError> {
-    Err(TaskError::Rejected(format!("{mark}: not here")))
-}
-
-/// A program that is killed when the test ends.
-struct Program(Child);
-
-impl Program {
-    fn worker(url: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_par-dist-other-worker"))
-            .args([url, "1"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the other program starts");
-        let mut banner = String::new();
-        let stderr = child.stderr.take().expect("piped");
-        BufReader::new(stderr).read_line(&mut banner).expect("a banner");
-        assert!(banner.contains("knows"), "{banner}");
-        Program(child)
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().expect("kill");
-        self.0.wait().expect("wait");
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.0.id().to_string()])
-            .status();
-        assert!(status.is_ok_and(|status| status.success()));
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn pool(url: &str) -> ClusterPool {
-    let options = Options {
-        broker: Some(url.into()),
-        local_workers: false,
-        ..Options::default()
-    };
-    ClusterPool::builder()
-        .workers(1)
-        .options(options)
-        .build()
-        .expect("a pool")
-        .with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)))
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 60 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    programs::pool(url, 0).with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)))
 }
 
 /// A server for each: they count its queues, and work on the default one.
@@ -101,7 +29,7 @@ fn programs_meet_by_url_and_the_dead_lose_what_they_had_begun() {
     let url = server.url();
     let folder = tempfile::tempdir().expect("folder");
     let one = pool(&url);
-    let mut victim = Program::worker(&url);
+    let mut victim = Program::worker(&url, 1);
     until("the pool sees the worker", || one.engine().workers_by_hand() == 1);
     let squares: Vec<u64> = (0..300).map(|x| x * x).collect();
     assert_eq!(one.map::<square>(0..300).expect("a map"), squares);
@@ -118,10 +46,7 @@ fn programs_meet_by_url_and_the_dead_lose_what_they_had_begun() {
         300
     );
     drop(two);
-    assert_eq!(
-        one.submit::<process>(0).expect("submit").wait(),
-        Ok(victim.0.id())
-    );
+    assert_eq!(one.submit::<process>(0).expect("submit").wait(), Ok(victim.id()));
 
     // A cancel reaches it.
     let mark = folder.path().join("mark");
@@ -142,14 +67,14 @@ fn programs_meet_by_url_and_the_dead_lose_what_they_had_begun() {
     let behind: Vec<_> = (0..50)
         .map(|x| one.submit::<square>(x).expect("submit"))
         .collect();
-    let pid = victim.0.id();
+    let pid = victim.id();
     victim.kill();
     assert_eq!(
         begun.wait().expect_err("lost").to_string(),
         format!("task was lost after 1 attempt(s) (it may have run): worker process {pid} ended")
     );
     assert!(mark.exists());
-    let _heir = Program::worker(&url);
+    let _heir = Program::worker(&url, 1);
     for (x, handle) in (0..).zip(behind) {
         assert_eq!(handle.wait(), Ok(x * x));
     }
@@ -160,15 +85,15 @@ fn a_killed_worker_costs_a_map_of_idempotent_tasks_only_time() {
     let server = server();
     let url = server.url();
     let pool = pool(&url);
-    let mut victim = Program::worker(&url);
+    let mut victim = Program::worker(&url, 1);
     std::thread::scope(|scope| {
         let map = scope.spawn(|| pool.map::<nap>(std::iter::repeat_n(5, 60)).expect("a map"));
         until("the victim works", || pool.engine().workers_by_hand() == 1);
         victim.kill();
-        let heir = Program::worker(&url);
+        let heir = Program::worker(&url, 1);
         let seen = map.join().expect("no panic");
         assert_eq!(seen.len(), 60);
-        assert!(seen.contains(&heir.0.id()));
+        assert!(seen.contains(&heir.id()));
     });
 }
 
@@ -178,7 +103,7 @@ fn a_worker_that_stands_still_past_its_lease_loses_its_messages() {
     let url = server.url();
     let folder = tempfile::tempdir().expect("folder");
     let pool = pool(&url);
-    let program = Program::worker(&url);
+    let program = Program::worker(&url, 1);
     let mark = folder.path().join("mark");
     let handle = pool
         .submit::<endless>(mark.display().to_string())
@@ -189,13 +114,13 @@ fn a_worker_that_stands_still_past_its_lease_loses_its_messages() {
         handle.wait().expect_err("lost").to_string(),
         format!(
             "task was lost after 1 attempt(s) (it may have run): worker process {} gave no sign of life for 5000 ms",
-            program.0.id()
+            program.id()
         )
     );
     // When it goes on, it finds that it was buried, and ends.
     program.signal("-CONT");
     let mut program = program;
-    until("it ends", || program.0.try_wait().expect("wait").is_some());
+    until("it ends", || program.has_ended());
 }
 
 #[test]

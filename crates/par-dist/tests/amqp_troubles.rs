@@ -1,12 +1,16 @@
 //! What administrators, policies and the dead do to a broker on RabbitMQ: queues that are deleted, publishes that are refused, a server
 //! without memory, pools that were killed before their workers came. The work goes on, each task once, or the error says why not.
 
+#[path = "support/programs.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod programs;
 #[path = "support/rabbit.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod rabbit;
 
 use par_dist::probe::bare;
 use par_dist::{ChunkPlan, ClusterPool, Options, Plan, Shutdown, TaskError, Worker};
+use programs::{pool_with, square, until};
 use rabbit::Rabbit;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,11 +19,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-#[par_dist::task(name = "tests.square")]
-fn square(x: u64) -> u64 {
-    x * x
-}
 
 /// Leaves a byte, so that it can be counted how often it was run.
 #[par_dist::task]
@@ -46,24 +45,10 @@ fn server() -> &'static Rabbit {
 fn pool(prefix: &str, workers: usize, outage: Duration) -> ClusterPool {
     let options = Options {
         broker: Some(format!("{}?prefix={prefix}&heartbeat=2", server().url()).into()),
-        local_workers: workers > 0,
         outage,
         ..Options::default()
     };
-    ClusterPool::builder()
-        .workers(workers.max(1))
-        .options(options)
-        .build()
-        .expect("a pool")
-        .with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)))
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 60 s: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    pool_with(workers, options).with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)))
 }
 
 /// Maps over notes with something done in the middle: each of them runs once.

@@ -1,5 +1,8 @@
 //! The cluster engine on a real Redis server: the laws, and what happens when the server is killed, stands still, forgets, or has no room.
 
+#[path = "support/programs.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod programs;
 #[path = "support/redis.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod redis_server;
@@ -7,12 +10,11 @@ mod redis_server;
 mod survive;
 
 use par_dist::{ClusterEngine, ClusterPool, Options, Pool, TaskError, par_core};
+use programs::{Program, endless, pool, square, until};
 use redis_server::Redis;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// One server for all of the laws, that need not wait for its disk; a queue each.
 fn options() -> Options {
@@ -93,18 +95,8 @@ fn a_server_that_forgets_ends_every_wait_and_starts_over() {
     });
     assert!(reason.contains("took this process for dead"), "{reason}");
     // Who comes then finds all as new.
-    let pool = pool(&url, 1);
+    let pool = pool(&*url, 1);
     assert_eq!(pool.submit::<square>(5).expect("submit").wait(), Ok(25));
-}
-
-#[par_dist::task(name = "tests.square")]
-fn square(x: u64) -> u64 {
-    x * x
-}
-
-#[par_dist::task(name = "tests.endless")]
-fn endless(mark: String) -> Result<(), TaskError> {
-    Err(TaskError::Rejected(format!("{mark}: not here")))
 }
 
 #[par_dist::task]
@@ -112,58 +104,12 @@ fn length(bytes: Vec<u8>) -> u64 {
     bytes.len() as u64
 }
 
-fn pool(url: &str, workers: usize) -> ClusterPool {
-    let options = Options {
-        broker: Some(url.into()),
-        local_workers: workers > 0,
-        ..Options::default()
-    };
-    ClusterPool::builder()
-        .workers(workers.max(1))
-        .options(options)
-        .build()
-        .expect("a pool")
-}
-
-/// A worker of another program, that is killed when the test ends.
-struct Worker(Child);
-
-impl Worker {
-    fn start(url: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_par-dist-other-worker"))
-            .args([url, "1"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the other program starts");
-        let mut banner = String::new();
-        let stderr = child.stderr.take().expect("piped");
-        BufReader::new(stderr).read_line(&mut banner).expect("a banner");
-        assert!(banner.contains("knows"), "{banner}");
-        Worker(child)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn a_worker_that_is_killed_loses_what_it_had_begun_and_its_pool_leaves_nothing() {
     let server = Redis::start().expect("a server");
     let url = format!("{}?prefix=jobs", server.url());
-    let pool = pool(&url, 0);
-    let mut worker = Worker::start(&url);
+    let pool = pool(&*url, 0);
+    let mut worker = Program::worker(&url, 1);
     assert_eq!(pool.submit::<square>(12).expect("submit").wait(), Ok(144));
     let folder = tempfile::tempdir().expect("folder");
     let mark = folder.path().join("begun");
@@ -174,13 +120,13 @@ fn a_worker_that_is_killed_loses_what_it_had_begun_and_its_pool_leaves_nothing()
         .map(|x| pool.submit::<square>(x).expect("submit"))
         .collect();
     until("it has begun", || mark.exists());
-    worker.0.kill().expect("kill");
+    worker.kill();
     match begun.wait_timeout(Duration::from_secs(30)).map_err(|_| "no end") {
         Ok(Err(TaskError::Lost { .. })) => {}
         other => panic!("{other:?}"),
     }
     // What it had fetched and not begun, others run.
-    let _worker = Worker::start(&url);
+    let _worker = Program::worker(&url, 1);
     for (x, handle) in (0..5).zip(fetched) {
         assert_eq!(handle.wait(), Ok(x * x));
     }
@@ -195,7 +141,7 @@ fn a_worker_that_is_killed_loses_what_it_had_begun_and_its_pool_leaves_nothing()
 #[test]
 fn long_messages_go_there_and_back_and_what_has_no_room_is_refused() {
     let server = Redis::start().expect("a server");
-    let pool = pool(&server.url(), 1);
+    let pool = pool(server.url(), 1);
     let long = pool.submit::<length>(vec![7; 64 << 20]).expect("submit");
     assert_eq!(long.wait(), Ok(64 << 20));
     let mut connection = server.connection().expect("a connection");
@@ -253,7 +199,7 @@ fn it_goes_over_tls_and_a_stranger_is_not_trusted() {
     let server = Redis::start_with_tls().expect("a server");
     let (url, authority) = server.tls().expect("it has one");
     let trusting = format!("{url}?cacertfile={}", authority.display());
-    let pool = pool(&trusting, 1);
+    let pool = pool(&*trusting, 1);
     assert_eq!(pool.submit::<square>(6).expect("submit").wait(), Ok(36));
     let options = Options {
         broker: Some(url.into()),

@@ -1,36 +1,19 @@
 //! Submitter and worker are different programs that meet at a broker: tasks are found by name and signature.
 
-use par_dist::{ChunkPlan, ClusterEngine, ClusterPool, Options, Plan, Pool, Shutdown, TaskError};
-use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+#[path = "support/programs.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod programs;
 
-#[par_dist::task(name = "tests.square")]
-fn square(x: u64) -> u64 {
-    x * x
-}
+use par_dist::{ChunkPlan, Plan, Shutdown, TaskError};
+use programs::{Program, endless, nap, pool, process, square, until};
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 #[par_dist::task(name = "tests.label")]
 fn label(text: String, count: u64) -> String {
     text.repeat(count as usize)
-}
-
-#[par_dist::task(name = "tests.process")]
-fn process(_x: u64) -> u32 {
-    std::process::id()
-}
-
-#[par_dist::task(name = "tests.nap", idempotent)]
-fn nap(ms: u64) -> u32 {
-    // Parameters are part of a signature, by name too; what the task does is the worker's affair.
-    u32::try_from(ms).unwrap_or(0)
-}
-
-#[par_dist::task(name = "tests.endless")]
-fn endless(mark: String) -> Result<(), TaskError> {
-    Err(TaskError::Rejected(format!("{mark}: not here")))
 }
 
 #[par_dist::task(name = "tests.only_here")]
@@ -38,62 +21,16 @@ fn only_here(x: u64) -> u64 {
     x
 }
 
-/// A worker program that is killed when the test ends.
-struct Program {
-    child: Child,
-    banner: String,
-}
-
-impl Program {
-    fn start(broker: &Path, concurrency: usize) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_par-dist-other-worker"))
-            .arg(broker)
-            .arg(concurrency.to_string())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the other program starts");
-        let mut banner = String::new();
-        let stderr = child.stderr.take().expect("piped");
-        // The end of the file says that it failed.
-        BufReader::new(stderr).read_line(&mut banner).expect("a banner");
-        Program { child, banner }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn pool(broker: &Path) -> Pool<ClusterEngine> {
-    let options = Options {
-        broker: Some(broker.into()),
-        local_workers: false,
-        ..Options::default()
-    };
-    ClusterPool::builder()
-        .workers(1)
-        .options(options)
-        .build()
-        .expect("a pool")
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+fn text(path: &Path) -> &str {
+    path.to_str().expect("utf-8")
 }
 
 #[test]
 fn another_program_runs_the_tasks_by_name() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let program = Program::start(&broker, 2);
+    let pool = pool(&broker, 0);
+    let program = Program::worker(text(&broker), 2);
     assert!(
         program.banner.contains("queue \"default\", 2 at a time, knows")
             && program.banner.contains("tests.only_on_the_worker"),
@@ -106,7 +43,7 @@ fn another_program_runs_the_tasks_by_name() {
     );
     assert_eq!(
         pool.submit::<process>(0).expect("submit").wait(),
-        Ok(program.child.id())
+        Ok(program.id())
     );
     until("the pool sees the worker", || {
         pool.engine().workers_by_hand() == 2
@@ -118,8 +55,8 @@ fn another_program_runs_the_tasks_by_name() {
 fn a_name_that_the_worker_does_not_know_is_told_with_those_it_knows() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let _program = Program::start(&broker, 1);
+    let pool = pool(&broker, 0);
+    let _program = Program::worker(text(&broker), 1);
     let error = pool
         .submit::<only_here>(1)
         .expect("submit")
@@ -136,8 +73,8 @@ fn a_name_that_the_worker_does_not_know_is_told_with_those_it_knows() {
 fn a_signature_that_differs_is_told_with_both() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let _program = Program::start(&broker, 1);
+    let pool = pool(&broker, 0);
+    let _program = Program::worker(text(&broker), 1);
     let error = pool
         .submit::<label>(("x".to_owned(), 2))
         .expect("submit")
@@ -158,8 +95,8 @@ fn a_signature_that_differs_is_told_with_both() {
 fn workers_outlive_a_pool_and_two_pools_on_one_file_share_them() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let program = Program::start(&broker, 1);
-    let (one, two) = (pool(&broker), pool(&broker));
+    let program = Program::worker(text(&broker), 1);
+    let (one, two) = (pool(&broker, 0), pool(&broker, 0));
     std::thread::scope(|scope| {
         for pool in [&one, &two] {
             scope.spawn(|| {
@@ -175,14 +112,11 @@ fn workers_outlive_a_pool_and_two_pools_on_one_file_share_them() {
         one.shutdown(Shutdown::Drain, Some(Duration::from_secs(10))).ran,
         300
     );
-    assert_eq!(
-        two.submit::<process>(0).expect("submit").wait(),
-        Ok(program.child.id())
-    );
-    let late = pool(&broker);
+    assert_eq!(two.submit::<process>(0).expect("submit").wait(), Ok(program.id()));
+    let late = pool(&broker, 0);
     assert_eq!(
         late.submit::<process>(0).expect("submit").wait(),
-        Ok(program.child.id())
+        Ok(program.id())
     );
 }
 
@@ -190,18 +124,17 @@ fn workers_outlive_a_pool_and_two_pools_on_one_file_share_them() {
 fn a_worker_that_is_killed_in_a_map_loses_nothing_of_an_idempotent_one() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker).with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)));
-    let mut victim = Program::start(&broker, 1);
+    let pool = pool(&broker, 0).with_plan(Plan::default().chunk(ChunkPlan::Fixed(1)));
+    let mut victim = Program::worker(text(&broker), 1);
     let seen = std::thread::scope(|scope| {
         let map = scope.spawn(|| pool.map::<nap>(std::iter::repeat_n(5, 60)).expect("map"));
         // Dies in the middle: it has begun, and the other one starts after its death.
         until("the victim works", || pool.engine().workers_by_hand() == 1);
         std::thread::sleep(Duration::from_millis(30));
-        victim.child.kill().expect("kill");
-        victim.child.wait().expect("wait");
-        let heir = Program::start(&broker, 1);
+        victim.kill();
+        let heir = Program::worker(text(&broker), 1);
         let seen: HashSet<u32> = map.join().expect("no panic").into_iter().collect();
-        assert!(seen.contains(&heir.child.id()));
+        assert!(seen.contains(&heir.id()));
         seen
     });
     assert!(!seen.contains(&std::process::id()));
@@ -211,21 +144,20 @@ fn a_worker_that_is_killed_in_a_map_loses_nothing_of_an_idempotent_one() {
 fn a_task_that_had_begun_on_a_killed_worker_is_lost_and_says_why() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let mut victim = Program::start(&broker, 1);
+    let pool = pool(&broker, 0);
+    let mut victim = Program::worker(text(&broker), 1);
     let mark = folder.path().join("mark");
     let handle = pool
         .submit::<endless>(mark.display().to_string())
         .expect("submit");
     until("it has begun", || mark.exists());
-    victim.child.kill().expect("kill");
-    victim.child.wait().expect("wait");
+    victim.kill();
     let error = handle.wait().expect_err("lost").to_string();
     assert_eq!(
         error,
         format!(
             "task was lost after 1 attempt(s) (it may have run): worker process {} ended",
-            victim.child.id()
+            victim.id()
         )
     );
 }
@@ -234,8 +166,8 @@ fn a_task_that_had_begun_on_a_killed_worker_is_lost_and_says_why() {
 fn cancelling_reaches_a_task_on_another_program() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let _program = Program::start(&broker, 1);
+    let pool = pool(&broker, 0);
+    let _program = Program::worker(text(&broker), 1);
     let mark = folder.path().join("mark");
     let handle = pool
         .submit::<endless>(mark.display().to_string())
@@ -251,8 +183,8 @@ fn cancelling_reaches_a_task_on_another_program() {
 fn a_pool_that_is_shut_down_past_its_deadline_tells_of_workers_that_it_cannot_end() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let program = Program::start(&broker, 1);
+    let pool = pool(&broker, 0);
+    let program = Program::worker(text(&broker), 1);
     // Stopped, so that it does not see its token either.
     let mark = folder.path().join("mark");
     let handle = pool
@@ -262,7 +194,7 @@ fn a_pool_that_is_shut_down_past_its_deadline_tells_of_workers_that_it_cannot_en
     let signal = |name: &str| {
         let status = Command::new("kill")
             .arg(name)
-            .arg(program.child.id().to_string())
+            .arg(program.id().to_string())
             .status()
             .expect("kill");
         assert!(status.success());
@@ -281,14 +213,14 @@ fn a_pool_that_is_shut_down_past_its_deadline_tells_of_workers_that_it_cannot_en
 fn a_worker_that_stands_still_past_its_lease_loses_its_messages() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = folder.path().join("jobs.db");
-    let pool = pool(&broker);
-    let program = Program::start(&broker, 1);
+    let pool = pool(&broker, 0);
+    let program = Program::worker(text(&broker), 1);
     let mark = folder.path().join("mark");
     let handle = pool
         .submit::<endless>(mark.display().to_string())
         .expect("submit");
     until("it has begun", || mark.exists());
-    let pid = program.child.id();
+    let pid = program.id();
     assert!(
         Command::new("kill")
             .args(["-STOP", &pid.to_string()])
