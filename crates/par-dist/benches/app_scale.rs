@@ -1,5 +1,5 @@
-//! How workers of an app fare at scale, on a file and on the servers that are installed: until they are ready, and what they take while they wait;
-//! 100 000 tasks while a worker is killed every second; 100 000 tasks that wait for their times.
+//! How workers of an app fare at scale, on a file and on the servers that are installed: rates; until they are ready, and what they take while they
+//! wait; 100 000 tasks while a worker is killed every second; 100 000 tasks that wait for their times.
 //!
 //! `cargo bench -p par-dist --features full --bench app_scale [-- --quick | --whole] [RabbitMQ]`; `--whole` watches all of the
 //! tasks that wait, and not only those of the first half minute
@@ -14,6 +14,7 @@ mod redis;
 #[allow(dead_code, reason = "tests use the rest of it")]
 mod storm;
 
+use par_dist::app::App;
 use par_dist::task;
 use std::time::{Duration, Instant};
 use storm::{Place, Worker, late};
@@ -22,6 +23,67 @@ use storm::{Place, Worker, late};
 fn due(log: String, due_millis: i64) -> Result<(), std::io::Error> {
     let _ = (log, due_millis);
     Ok(())
+}
+
+#[task(name = "scale.add")]
+fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+/// Tasks that are sent together, and then run by two threads of a worker, without results and with them; and the way there and back of single ones.
+fn rates(server: Option<&str>, count: u64) {
+    let place = Place::on(server);
+    let app = || {
+        let app = App::builder("test").broker(&place.broker).task::<add>();
+        app.build().expect("an app")
+    };
+    let (sends, works) = (app(), app());
+    let worker = || {
+        let worker = works.worker().concurrency(2).prefetch(128);
+        worker.start().expect("starts")
+    };
+    let rate = |start: Instant| count as f64 / start.elapsed().as_secs_f64();
+    let mut rates = Vec::new();
+    for results in [false, true] {
+        sends.purge("celery").expect("purged");
+        let start = Instant::now();
+        let calls = (0..count).map(|number| {
+            let call = sends.call::<add>((number, 1));
+            if results { call } else { call.ignore_result() }
+        });
+        let sent = sends.send_all(calls).expect("sent");
+        if !results {
+            rates.push(rate(start));
+        }
+        let start = Instant::now();
+        let worker = worker();
+        until("all have run", Duration::from_secs(300), || {
+            worker.ended() >= count
+        });
+        rates.push(rate(start));
+        worker.stop();
+        if let Some(last) = sent.last().filter(|_| results) {
+            assert_eq!(last.get(storm::PATIENCE).expect("a value"), count);
+        }
+    }
+    let worker = worker();
+    let mut ways: Vec<Duration> = (0..1000)
+        .map(|number| {
+            let start = Instant::now();
+            let sent = sends.delay::<add>((number, 1)).expect("sent");
+            sent.get(storm::PATIENCE).expect("a value");
+            start.elapsed()
+        })
+        .collect();
+    worker.stop();
+    ways.sort();
+    println!(
+        "  {:.0} a second sent together, {:.0} run, {:.0} with their results; from a call to its value {:.2} ms at the median",
+        rates[0],
+        rates[1],
+        rates[2],
+        ways[ways.len() / 2].as_secs_f64() * 1000.0
+    );
 }
 
 /// Resident memory of a process, in MiB.
@@ -103,9 +165,7 @@ fn kills(server: Option<&str>, count: u64) {
 fn waiting(server: Option<&str>, count: u64, watched: Duration) {
     const SPREAD: u64 = 1_000_000;
     let place = Place::on(server);
-    let app = par_dist::app::App::builder("test")
-        .broker(&place.broker)
-        .task::<due>();
+    let app = App::builder("test").broker(&place.broker).task::<due>();
     let (app, log) = (app.build().expect("an app"), Place::text(&place.log));
     app.purge("celery").expect("purged");
     let worker = place.worker();
@@ -176,6 +236,7 @@ fn main() {
     places.retain(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())));
     for (name, server) in places {
         println!("on {name}:");
+        rates(server.as_deref(), count / 5);
         ready(server.as_deref());
         kills(server.as_deref(), count);
         waiting(server.as_deref(), count, Duration::from_secs(watched));

@@ -37,7 +37,7 @@
 //! | programs | of one machine | anywhere | anywhere |
 //! | a worker that dies is noticed | at the next heartbeat of another | at once, by its connection | when its [lease](AppBuilder::lease) is over |
 //! | priorities | 255 first | of queues that [have them](AppBuilder::highest_priority), the highest first | four steps, 0 first, as with Celery |
-//! | what waits for its time | in the file | in quorum queues `QUEUE.later.N` (RabbitMQ 3.10 or later) | in the set `QUEUE.later` |
+//! | what waits for its time | in the file | in quorum queues `QUEUE.later.N`, and passes through `QUEUE.later` (RabbitMQ 3.10 or later) | in the set `QUEUE.later` |
 //! | [results](AppBuilder::results), unless elsewhere | in the file | in the queue of who called (`rpc://`) | at `celery-task-meta-ID` |
 //! | [revoked](AsyncResult::revoke) | kept as long as results | told to workers that run, Celery's too | told to workers that run, Celery's too |
 //!
@@ -49,7 +49,7 @@
 //! - A worker that dies, by SIGKILL too, gives back what it had fetched and not begun, and what it had begun of tasks that acknowledge late.
 //! - A child process that dies takes only its task with it, which has failed then, or [goes back](TaskOptions::requeue_lost), as often as it may.
 //! - A server that is away is waited for: who sends waits, and workers go on by themselves when it is back.
-//! - A task that waits for its time lies with the broker, in nobody's memory. If it was sent to a queue of Celery's workers, these keep it in theirs.
+//! - A task that waits for its time lies with the broker, in nobody's memory but, on RabbitMQ, for its last quarter of a second. If it was sent to a queue of Celery's workers, these keep it in theirs.
 //! - Of calls with the same [key](Call::idempotency_key) one runs, and all have its result. A call can be [written down](Call::prepare) in the user's own
 //!   transaction, and sent after it: see the example `outbox`.
 //! - Arguments that do not fit, tasks that nobody knows and messages that are none end with a failure that says why; the worker goes on.

@@ -1,17 +1,15 @@
 //! The thread that speaks to a RabbitMQ server, and what is known of the server on its connection.
 
 use super::Shared;
-use super::confirm::{Confirm, say};
+use super::confirm::say;
 use super::connect::{Open, connect};
 use super::deliver::{Acks, OWN};
 use super::later::Passage;
 use super::order::{Order, Passed, Sent, confirmed, is_forbidden, longest, take_confirmed};
 use super::source::{self, Source};
 use crate::app::broker::Tag;
-use crate::app::control_message;
-use lapin::options::{BasicAckOptions, BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
-use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::options::BasicAckOptions;
+use lapin::{Channel, Connection};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -287,122 +285,6 @@ impl Link {
             }
         }
         self.acks.tell(&self.channel, acknowledged)
-    }
-
-    async fn carry_out(
-        &mut self,
-        shared: &Arc<Shared>,
-        order: &Order,
-        acknowledged: &mut Vec<u64>,
-    ) -> lapin::Result<VecDeque<(Option<usize>, Confirm)>> {
-        let mut confirms = VecDeque::new();
-        match order {
-            Order::Publish(tasks, _) => {
-                for (number, task) in tasks.iter().enumerate() {
-                    confirms.push_back((Some(number), self.publish(shared, task).await?));
-                }
-            }
-            Order::Conclude(answer, tags) => {
-                if let Some(answer) = answer {
-                    let confirm = self.answer(answer).await?;
-                    confirms.extend(confirm.map(|confirm| (None, confirm)));
-                }
-                // All that are in the line are told at once.
-                acknowledged.extend(self.own(tags));
-            }
-            other => {
-                self.acks.tell(&self.channel, acknowledged.drain(..))?;
-                self.obey(shared, other).await?;
-            }
-        }
-        Ok(confirms)
-    }
-
-    async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
-        match order {
-            Order::Publish(..) | Order::Conclude(..) | Order::Pass(_) => {}
-            Order::Consume {
-                queues,
-                prefetch,
-                reply,
-            } => {
-                for queue in queues {
-                    self.consume(shared, queue, *prefetch).await?;
-                    let mut state = shared.state.lock();
-                    state.consumed.entry(queue.clone()).or_insert((0, *prefetch)).0 += 1;
-                }
-                let _ = reply.send(Ok(()));
-                for queue in queues {
-                    self.consume_later(shared, queue).await?;
-                }
-            }
-            Order::Leave(queues) => {
-                for queue in queues {
-                    self.leave(shared, queue).await?;
-                }
-            }
-            Order::Release(tags) => {
-                for tag in self.own(tags) {
-                    self.refuse(tag, true).await?;
-                }
-            }
-            Order::Reject(tag) => {
-                for tag in self.own(&[*tag]) {
-                    self.refuse(tag, false).await?;
-                }
-            }
-            Order::Revoke(revocation, reply) => {
-                let body = control_message::revoke(revocation).to_string();
-                self.declare_all().await?;
-                let properties = BasicProperties::default()
-                    .with_content_type("application/json".into())
-                    .with_content_encoding("utf-8".into())
-                    .with_headers(FieldTable::default());
-                let options = BasicPublishOptions::default();
-                let exchange = control_message::EXCHANGE.into();
-                self.channel
-                    .basic_publish(exchange, "".into(), options, body.as_bytes(), properties)
-                    .await?
-                    .await?;
-                let _ = reply.send(Ok(()));
-            }
-            Order::Flush(reply) => {
-                // The server does one thing after the other.
-                let passive = QueueDeclareOptions {
-                    passive: true,
-                    ..QueueDeclareOptions::default()
-                };
-                let own = shared.reply_queue.as_str().into();
-                self.channel
-                    .queue_declare(own, passive, FieldTable::default())
-                    .await?;
-                // Who asked may have given up.
-                let _ = reply.send(Ok(()));
-            }
-            Order::Count(queue, reply) => {
-                self.declare(shared, queue).await?;
-                // What is known by now may be old.
-                let channel = self.connection.create_channel().await?;
-                let passive = QueueDeclareOptions {
-                    passive: true,
-                    ..QueueDeclareOptions::default()
-                };
-                let found = channel
-                    .queue_declare(queue.as_str().into(), passive, FieldTable::default())
-                    .await?;
-                let _ = reply.send(Ok(found.message_count().into()));
-                channel.close(200, "".into()).await?;
-            }
-            Order::Purge(queue, reply) => {
-                self.declare(shared, queue).await?;
-                let dropped = self
-                    .channel
-                    .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
-                    .await?;
-                let _ = reply.send(Ok(dropped.into()));
-            }
-        }
-        Ok(())
     }
 
     /// Tells the server which results are read, also those that nobody waits for; what it was not told comes again, and is the same.

@@ -17,6 +17,7 @@ mod consume;
 mod deliver;
 mod later;
 mod link;
+mod obey;
 mod order;
 mod publish;
 mod queues;

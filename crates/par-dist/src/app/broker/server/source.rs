@@ -69,18 +69,23 @@ pub(super) fn read(shared: &Arc<Shared>) {
     let Some(source) = &mut state.replies else {
         return;
     };
+    let before = state.read;
     loop {
         match source.next(&mut cx) {
             Ok(Some(delivery)) => {
                 state.read = delivery.delivery_tag;
                 outcome(&mut state.outcomes, &mut state.order, &delivery);
             }
-            Ok(None) => return,
+            Ok(None) => break,
             Err(()) => {
                 state.cancelled = source.epoch;
-                return;
+                break;
             }
         }
+    }
+    if state.read != before {
+        // What others wait for may be among it.
+        shared.ring.ring();
     }
 }
 
@@ -110,6 +115,11 @@ pub(super) fn take(shared: &Arc<Shared>, queues: &[String], most: usize) -> Vec<
             Err(()) => state.cancelled = source.epoch,
         }
         empty += 1;
+    }
+    let shares = |queue: &String| state.consumed.get(queue).is_some_and(|(users, _)| *users > 1);
+    if taken.len() == most && queues.iter().any(shares) {
+        // There may be more, for another worker that was to be woken.
+        shared.ring.ring();
     }
     let taken = taken.into_iter();
     taken
