@@ -78,6 +78,14 @@ fn queues_are_made_as_the_app_says() {
     adds(&quorum);
     let later = quorum.call::<add>((20, 22)).countdown(Duration::from_millis(100));
     assert_eq!(later.send().expect("sent").get(PATIENCE).expect("a value"), 42);
+    // What waits for its time is purged as well.
+    for seconds in [1, 60, 5000] {
+        let call = quorum
+            .call::<add>((0, 0))
+            .countdown(Duration::from_secs(seconds + 60));
+        call.send().expect("sent");
+    }
+    assert_eq!(quorum.purge("quorum").expect("purged"), 3);
     // What is rejected goes to the dead letters, and nowhere else.
     quorum.delay::<reject>(()).expect("sent");
     let count = |queue: &str| quorum.waiting(queue).expect("counted");

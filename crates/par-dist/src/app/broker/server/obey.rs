@@ -4,6 +4,7 @@ use super::Shared;
 use super::confirm::Confirm;
 use super::link::Link;
 use super::order::Order;
+use super::queues;
 use crate::app::control_message;
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
@@ -123,9 +124,24 @@ impl Link {
                     .channel
                     .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
                     .await?;
-                let _ = reply.send(Ok(dropped.into()));
+                let dropped = u64::from(dropped) + self.purge_rooms(queue).await?;
+                let _ = reply.send(Ok(dropped));
             }
         }
         Ok(())
+    }
+
+    /// Drops what waits for its time.
+    async fn purge_rooms(&self, queue: &str) -> lapin::Result<u64> {
+        let (mut dropped, mut look) = (0, self.connection.create_channel().await?);
+        for room in queues::all_rooms(queue) {
+            match look.queue_purge(room.into(), QueuePurgeOptions::default()).await {
+                Ok(here) => dropped += u64::from(here),
+                // It is not there, which closes the channel.
+                Err(_) => look = self.connection.create_channel().await?,
+            }
+        }
+        look.close(200, "".into()).await?;
+        Ok(dropped)
     }
 }

@@ -79,6 +79,13 @@ pub(super) fn room(queue: &str, millis: i64) -> Option<(String, i64)> {
     Some((format!("{queue}.later.{level}"), level))
 }
 
+/// All the queues in which tasks of a queue may wait, whether they are there or not.
+pub(super) fn all_rooms(queue: &str) -> Vec<String> {
+    let levels = (7..=30).flat_map(|power| [1i64 << power, 3 << (power - 1)]);
+    let rooms = levels.map(|level| format!("{queue}.later.{level}"));
+    rooms.chain([later(queue)]).collect()
+}
+
 /// Rule 4: what lies there so long is to be moved on.
 pub(super) fn waiting_room(queue: &str, millis: i64) -> FieldTable {
     let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
@@ -119,6 +126,7 @@ mod tests {
             let (mut left, mut rooms) = (waits, 0);
             while let Some((name, level)) = room("q", left) {
                 assert_eq!(name, format!("q.later.{level}"));
+                assert!(all_rooms("q").contains(&name), "{name}");
                 assert!(
                     left - level >= left / 8 && level >= left * 7 / 8 * 2 / 3,
                     "{left} {level}"
