@@ -301,8 +301,10 @@ fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Outcome {
 }
 
 fn table(rows: &[(String, Outcome, f64)]) -> String {
+    let names = rows.iter().map(|(name, ..)| name.chars().count());
+    let wide = names.max().unwrap_or(0).max("what ran".len());
     let mut text = format!(
-        "\n{:<28} {:>7} {:>7} {:>8} {:>8}  notes\n",
+        "\n{:<wide$} {:>7} {:>7} {:>8} {:>8}  notes\n",
         "what ran", "passed", "failed", "skipped", "seconds"
     );
     for (name, outcome, seconds) in rows {
@@ -313,11 +315,11 @@ fn table(rows: &[(String, Outcome, f64)]) -> String {
             notes,
         } = outcome;
         let first = notes.first().map_or("", String::as_str);
-        text += &format!("{name:<28} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}  {first}");
+        text += &format!("{name:<wide$} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}  {first}");
         text.truncate(text.trim_end().len());
         text.push('\n');
         for note in notes.iter().skip(1) {
-            text += &format!("{:<62}  {note}\n", "");
+            text += &format!("{:<before$}  {note}\n", "", before = wide + 34);
         }
     }
     text
