@@ -188,11 +188,19 @@ fn waiting(server: Option<&str>, count: u64, watched: Duration) {
         now() > begin + watched
     });
     let memory = memory(&worker);
-    let mut late: Vec<i64> = place
-        .log()
-        .iter()
-        .filter_map(|line| line.strip_prefix("due ")?.parse().ok())
-        .collect();
+    let begun = || -> Vec<i64> {
+        let log = place.log();
+        let due = log
+            .iter()
+            .filter_map(|line| line.strip_prefix("due ")?.parse().ok());
+        due.collect()
+    };
+    if watched.as_millis() >= u128::from(SPREAD) {
+        until("all have begun", Duration::from_secs(60), || {
+            begun().len() as u64 >= count
+        });
+    }
+    let mut late = begun();
     late.sort_unstable();
     drop(worker);
     app.purge("celery").expect("purged");

@@ -85,6 +85,16 @@ fn queues_are_made_as_the_app_says() {
             .countdown(Duration::from_secs(seconds + 60));
         call.send().expect("sent");
     }
+    // None of these goes with what is in it when it was not used for a while.
+    let rooms = rabbit
+        .control(&["list_queues", "--no-table-headers", "name", "arguments"])
+        .expect("listed");
+    let rooms = rooms.lines().filter(|line| line.starts_with("quorum.later."));
+    assert_eq!(
+        rooms.filter(|line| !line.contains("x-expires")).count(),
+        4,
+        "one for each"
+    );
     assert_eq!(quorum.purge("quorum").expect("purged"), 3);
     // What is rejected goes to the dead letters, and nowhere else.
     quorum.delay::<reject>(()).expect("sent");

@@ -5,7 +5,7 @@ use super::confirm::{Confirm, say};
 use super::deliver::{Acks, without_deaths};
 use super::link::Link;
 use super::order::{Order, Passed, Sent};
-use super::queues::{self, ASK, HOLD};
+use super::queues::{self, HOLD};
 use crate::app::broker::LEFT;
 use crate::app::time::{read_time, waits_until};
 use jiff::Timestamp;
@@ -238,22 +238,21 @@ impl Link {
             return Ok((queue.to_owned(), 0));
         }
         let later = queues::later(queue);
-        self.ask_for(&later, || queues::passage(queue)).await?;
+        self.make(&later, || queues::passage(queue)).await?;
         let Some((room, level)) = queues::room(queue, left) else {
             return Ok((later, left));
         };
-        self.ask_for(&room, || queues::waiting_room(queue, level)).await?;
+        self.make(&room, || queues::waiting_room(queue, level)).await?;
         Ok((room, left - level))
     }
 
-    async fn ask_for(&mut self, queue: &str, arguments: impl Fn() -> FieldTable) -> lapin::Result<()> {
-        if self.rooms.get(queue).is_some_and(|asked| asked.elapsed() <= ASK) {
-            return Ok(());
+    async fn make(&mut self, queue: &str, arguments: impl Fn() -> FieldTable) -> lapin::Result<()> {
+        if !self.declared.contains(queue) {
+            self.channel
+                .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments())
+                .await?;
+            self.declared.insert(queue.to_owned());
         }
-        self.channel
-            .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments())
-            .await?;
-        self.rooms.insert(queue.to_owned(), Instant::now());
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::source::{self, Source};
 use crate::app::broker::Tag;
 use lapin::options::BasicAckOptions;
 use lapin::{Channel, Connection};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -100,8 +100,6 @@ pub(super) struct Link {
     told: u64,
     pub(super) epoch: i64,
     pub(super) declared: HashSet<String>,
-    /// Queues for what waits, and when they were asked for last (rule 4).
-    pub(super) rooms: HashMap<String, Instant>,
     pub(super) consuming: HashSet<String>,
     pub(super) acks: Acks,
     pub(super) passage: Passage,
@@ -156,7 +154,6 @@ impl Link {
             told: 0,
             epoch,
             declared: HashSet::new(),
-            rooms: HashMap::new(),
             consuming: HashSet::new(),
             acks: Acks::default(),
             passage: Passage::default(),
@@ -242,7 +239,6 @@ impl Link {
             for number in std::mem::take(&mut one.unrouted) {
                 // Its queue was deleted: it is made again.
                 self.declared.clear();
-                self.rooms.clear();
                 let confirm = match &one.order {
                     Order::Publish(tasks, _) => self.publish(shared, &tasks[number]).await?,
                     Order::Pass(passing) => self.pass_on(shared, passing).await?,

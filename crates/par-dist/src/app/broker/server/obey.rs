@@ -7,7 +7,7 @@ use super::order::Order;
 use super::queues;
 use crate::app::control_message;
 use lapin::BasicProperties;
-use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions};
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -124,24 +124,22 @@ impl Link {
                     .channel
                     .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
                     .await?;
-                let dropped = u64::from(dropped) + self.purge_rooms(queue).await?;
+                let dropped = u64::from(dropped) + self.drop_rooms(queue).await?;
                 let _ = reply.send(Ok(dropped));
             }
         }
         Ok(())
     }
 
-    /// Drops what waits for its time.
-    async fn purge_rooms(&self, queue: &str) -> lapin::Result<u64> {
-        let (mut dropped, mut look) = (0, self.connection.create_channel().await?);
-        for room in queues::all_rooms(queue) {
-            match look.queue_purge(room.into(), QueuePurgeOptions::default()).await {
-                Ok(here) => dropped += u64::from(here),
-                // It is not there, which closes the channel.
-                Err(_) => look = self.connection.create_channel().await?,
-            }
+    /// Drops what waits for its time, and the queues where it does: who needs one makes it again.
+    async fn drop_rooms(&mut self, queue: &str) -> lapin::Result<u64> {
+        let mut dropped = 0;
+        for room in queues::rooms(queue) {
+            // It need not be there.
+            let options = QueueDeleteOptions::default();
+            dropped += u64::from(self.channel.queue_delete(room.as_str().into(), options).await?);
+            self.declared.remove(&room);
         }
-        look.close(200, "".into()).await?;
         Ok(dropped)
     }
 }

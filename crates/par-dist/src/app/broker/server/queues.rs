@@ -3,14 +3,12 @@
 use crate::app::AppError;
 use crate::app::config::Config;
 use lapin::types::{AMQPValue, FieldTable};
-use std::time::Duration;
 
-/// Queues for what waits are gone when nobody asked for them for that much longer than twice what it would wait there: the server looks
-/// at that alone, and not whether something is in them. So they are asked for again before.
-const IDLE: Duration = Duration::from_secs(60);
-pub(super) const ASK: Duration = Duration::from_secs(30);
 /// What is to wait so many milliseconds or less waits in no room: who moves it keeps it until then.
 pub(super) const HOLD: i64 = 250;
+/// Between which powers of two of milliseconds the times in rooms are.
+const LEAST: u32 = 7;
+const MOST: u32 = 30;
 
 /// What is said of queues that are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,31 +68,18 @@ pub(super) fn room(queue: &str, millis: i64) -> Option<(String, i64)> {
         return None;
     }
     let most = millis.min(i64::from(i32::MAX)) * 7 / 8;
-    let power = 1i64 << most.ilog2();
-    let level = if most >= power / 2 * 3 {
-        power / 2 * 3
-    } else {
-        power
-    };
+    let level = 1i64 << most.ilog2();
     Some((format!("{queue}.later.{level}"), level))
 }
 
 /// All the queues in which tasks of a queue may wait, whether they are there or not.
-pub(super) fn all_rooms(queue: &str) -> Vec<String> {
-    let levels = (7..=30).flat_map(|power| [1i64 << power, 3 << (power - 1)]);
-    let rooms = levels.map(|level| format!("{queue}.later.{level}"));
-    rooms.chain([later(queue)]).collect()
+pub(super) fn rooms(queue: &str) -> impl Iterator<Item = String> {
+    (LEAST..=MOST).map(move |power| format!("{queue}.later.{}", 1u64 << power))
 }
 
-/// Rule 4: what lies there so long is to be moved on.
+/// Rule 4: what lies there so long is to be moved on. It stays when nobody uses it: one that expired would take with it what is in it.
 pub(super) fn waiting_room(queue: &str, millis: i64) -> FieldTable {
-    let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
-    let mut arguments = waits(millis, &later(queue));
-    arguments.insert(
-        "x-expires".into(),
-        AMQPValue::LongLongInt((2 * millis + idle).min(i64::from(u32::MAX))),
-    );
-    arguments
+    waits(millis, &later(queue))
 }
 
 /// Of a queue in which things lie so many milliseconds and go to the next then.
@@ -126,17 +111,17 @@ mod tests {
             let (mut left, mut rooms) = (waits, 0);
             while let Some((name, level)) = room("q", left) {
                 assert_eq!(name, format!("q.later.{level}"));
-                assert!(all_rooms("q").contains(&name), "{name}");
+                assert!(super::rooms("q").any(|room| room == name), "{name}");
                 assert!(
-                    left - level >= left / 8 && level >= left * 7 / 8 * 2 / 3,
+                    left - level >= left / 8 && level >= left * 7 / 16,
                     "{left} {level}"
                 );
                 left -= level;
                 rooms += 1;
             }
-            assert!(rooms <= 17, "{waits}: {rooms}");
+            assert!(rooms <= 24, "{waits}: {rooms}");
         }
-        assert_eq!(room("q", i64::MAX).map(|(_, level)| level), Some(3 << 29));
+        assert_eq!(room("q", i64::MAX).map(|(_, level)| level), Some(1 << 30));
     }
 
     #[test]
