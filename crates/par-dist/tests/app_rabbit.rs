@@ -90,11 +90,9 @@ fn queues_are_made_as_the_app_says() {
         .control(&["list_queues", "--no-table-headers", "name", "arguments"])
         .expect("listed");
     let rooms = rooms.lines().filter(|line| line.starts_with("quorum.later."));
-    assert_eq!(
-        rooms.filter(|line| !line.contains("x-expires")).count(),
-        4,
-        "one for each"
-    );
+    let rooms: Vec<&str> = rooms.collect();
+    let expires = rooms.iter().any(|room| room.contains("x-expires"));
+    assert!(rooms.len() == 3 && !expires, "{rooms:?}");
     assert_eq!(quorum.purge("quorum").expect("purged"), 3);
     // What is rejected goes to the dead letters, and nowhere else.
     quorum.delay::<reject>(()).expect("sent");
