@@ -45,7 +45,8 @@
 //!
 //! - What [`send`](Call::send) returned is with the broker, on its disk as far as that keeps it there, and is run: once, or more often where its task
 //!   [acknowledges late](TaskOptions::acks_late). A task that acknowledges early, as they do by default, is lost when its worker dies in the middle
-//!   of it; on RabbitMQ it is run again if it was begun in the very moment before. A server that is killed may deliver again what was acknowledged just before, and may forget a queue that it made just before.
+//!   of it; on RabbitMQ it is run again if it was begun in the very moment before, and a task that waits for its time may be run twice if the
+//!   connection breaks while it passes from one queue to the next. A server that is killed may deliver again what was acknowledged just before, and may forget a queue that it made just before.
 //! - A worker that dies, by SIGKILL too, gives back what it had fetched and not begun, and what it had begun of tasks that acknowledge late.
 //! - A child process that dies takes only its task with it, which has failed then, or [goes back](TaskOptions::requeue_lost), as often as it may.
 //! - A server that is away is waited for: who sends waits, and workers go on by themselves when it is back.
