@@ -34,12 +34,22 @@ fn ordered(number: u64) {
     ORDER.lock().expect("no panics").push(number);
 }
 
+static RUNS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+#[task(name = "rabbit.counted")]
+fn counted(number: u64) {
+    RUNS.lock().expect("no panics").push(number);
+}
+
 fn tasks(app: AppBuilder) -> AppBuilder {
     let late = TaskOptions {
         acks_late: true,
         ..TaskOptions::default()
     };
-    app.task::<add>().task_with::<reject>(late).task::<ordered>()
+    app.task::<add>()
+        .task_with::<reject>(late)
+        .task::<ordered>()
+        .task::<counted>()
 }
 
 fn app(rabbit: &Rabbit) -> AppBuilder {
@@ -150,6 +160,33 @@ fn workers_of_one_app_come_and_go() {
         .expect("the second answers");
     adds(&other);
     one.stop();
+}
+
+/// Also what waits, and passes by them just then.
+#[test]
+fn workers_that_stop_in_peace_run_nothing_twice() {
+    const COUNT: u64 = 400;
+    let rabbit = Rabbit::start().expect("a server");
+    let app = app(&rabbit).build().expect("an app");
+    let calls = (0..COUNT).map(|number| {
+        let pause = Duration::from_millis(number * 10);
+        app.call::<counted>(number).countdown(pause).ignore_result()
+    });
+    app.send_all(calls).expect("sent");
+    let ran = || RUNS.lock().expect("no panics").len() as u64;
+    settle("all have run", || {
+        let worker = app.worker().start().expect("starts");
+        std::thread::sleep(Duration::from_millis(100));
+        worker.stop();
+        ran() >= COUNT
+    });
+    // Whoever comes after them finds nothing.
+    let worker = app.worker().start().expect("starts");
+    adds(&app);
+    worker.stop();
+    let mut runs = std::mem::take(&mut *RUNS.lock().expect("no panics"));
+    runs.sort_unstable();
+    assert_eq!(runs, (0..COUNT).collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::deliver;
 use super::link::Link;
+use super::order::Sent;
 use super::source::Source;
 use crate::app::control_message;
 use lapin::ExchangeKind;
@@ -12,6 +13,7 @@ use lapin::options::{
     QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 fn consumer_of(queue: &str) -> ShortString {
@@ -48,24 +50,40 @@ impl Link {
         Ok(())
     }
 
-    /// Consumes from a queue no more, if this was the last worker that did; what was delivered and not leased goes back.
-    pub(super) async fn leave(&mut self, shared: &Shared, queue: &str) -> lapin::Result<()> {
-        let is_last = {
-            let mut state = shared.state.lock();
-            let users = state.consumed.get_mut(queue).map(|(users, _)| {
-                *users -= 1;
-                *users
-            });
-            let is_last = users.is_none_or(|users| users == 0);
-            if is_last {
-                state.consumed.remove(queue);
+    /// Consumes no more from those of the queues of which this was the last worker; what was delivered and not leased goes back.
+    pub(super) async fn leave(
+        &mut self,
+        shared: &Shared,
+        queues: &[String],
+        sent: &mut VecDeque<Sent>,
+    ) -> lapin::Result<()> {
+        let mut last = Vec::new();
+        // First, so that the next connection knows it as well.
+        {
+            let consumed = &mut shared.state.lock().consumed;
+            for queue in queues {
+                if let Some((users, _)) = consumed.get_mut(queue) {
+                    *users -= 1;
+                    if *users == 0 {
+                        consumed.remove(queue);
+                        last.push(queue);
+                    }
+                }
             }
-            is_last
-        };
-        if !is_last {
-            return Ok(());
         }
-        self.leave_later(queue).await?;
+        for queue in last {
+            self.consume_no_more(shared, queue, sent).await?;
+        }
+        Ok(())
+    }
+
+    async fn consume_no_more(
+        &mut self,
+        shared: &Shared,
+        queue: &str,
+        sent: &mut VecDeque<Sent>,
+    ) -> lapin::Result<()> {
+        self.leave_later(shared, queue, sent).await?;
         if self.consuming.remove(queue) {
             let options = BasicCancelOptions::default();
             self.channel.basic_cancel(consumer_of(queue), options).await?;

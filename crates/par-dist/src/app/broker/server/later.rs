@@ -4,7 +4,7 @@ use super::Shared;
 use super::confirm::{Confirm, say};
 use super::deliver::{Acks, without_deaths};
 use super::link::Link;
-use super::order::{Order, Passed, Sent};
+use super::order::{Order, Passed, Sent, confirmed};
 use super::queues::{self, HOLD};
 use crate::app::broker::LEFT;
 use crate::app::time::{read_time, waits_until};
@@ -47,9 +47,17 @@ struct Lane {
     number: i64,
     channel: Channel,
     acks: Acks,
+    /// How many were sent on and are not confirmed.
+    on_their_way: usize,
 }
 
 impl Passage {
+    /// That by which it came, if it is there still.
+    fn lane_of(&mut self, passing: &Passing) -> Option<&mut Lane> {
+        let lane = self.lanes.get_mut(&*passing.queue);
+        lane.filter(|lane| lane.number == passing.lane)
+    }
+
     /// When something has been held long enough.
     pub(super) fn next(&self) -> Option<Instant> {
         self.held.first_key_value().map(|((at, ..), _)| *at)
@@ -72,6 +80,7 @@ impl Passage {
         for lane in self.lanes.values_mut() {
             let mine = passed.iter().filter(|(number, ..)| *number == lane.number);
             let (arrived, refused): (Vec<_>, Vec<_>) = mine.copied().partition(|(.., arrived)| *arrived);
+            lane.on_their_way -= arrived.len() + refused.len();
             for (_, tag, _) in refused {
                 let options = BasicNackOptions {
                     requeue: true,
@@ -127,19 +136,15 @@ impl Passing {
 }
 
 impl Link {
-    /// Takes what passes by a queue. Without the right to, it passes by itself, but not as exactly.
-    pub(super) async fn consume_later(&mut self, shared: &Arc<Shared>, queue: &str) -> lapin::Result<()> {
+    /// Takes what passes by a queue. Without the right to, it passes by itself, but not as exactly; and a connection that broke says so itself.
+    pub(super) async fn consume_later(&mut self, shared: &Arc<Shared>, queue: &str) {
         if self.passage.lanes.contains_key(queue) {
-            return Ok(());
+            return;
         }
         if let Err(error) = self.try_consume_later(shared, queue).await {
-            if !self.connection.status().connected() {
-                return Err(error);
-            }
             let later = queues::later(queue);
             tracing::warn!(%error, queue, later, "cannot take what waits; it may run later than it should");
         }
-        Ok(())
     }
 
     async fn try_consume_later(&mut self, shared: &Arc<Shared>, queue: &str) -> lapin::Result<()> {
@@ -163,6 +168,7 @@ impl Link {
             number,
             channel,
             acks: Acks::default(),
+            on_their_way: 0,
         };
         self.passage.lanes.insert(queue.to_owned(), lane);
         let (here, queue) = (Arc::clone(shared), Arc::<str>::from(queue));
@@ -185,8 +191,20 @@ impl Link {
         Ok(())
     }
 
-    pub(super) async fn leave_later(&mut self, queue: &str) -> lapin::Result<()> {
-        // With its channel, what it had taken goes back.
+    pub(super) async fn leave_later(
+        &mut self,
+        shared: &Shared,
+        queue: &str,
+        sent: &mut VecDeque<Sent>,
+    ) -> lapin::Result<()> {
+        let on_their_way = |passage: &Passage| passage.lanes.get(queue).map(|lane| lane.on_their_way);
+        let mut passed = Passed::new();
+        // What was sent on is not to come once more.
+        while on_their_way(&self.passage).is_some_and(|number| number > 0) {
+            confirmed(shared, sent, &mut passed).await?;
+            self.passage.passed(std::mem::take(&mut passed))?;
+        }
+        // With its channel, what it had taken and not sent on goes back.
         match self.passage.lanes.remove(queue) {
             Some(lane) => lane.channel.close(200, "".into()).await,
             None => Ok(()),
@@ -200,8 +218,7 @@ impl Link {
         passing: Box<Passing>,
         sent: &mut VecDeque<Sent>,
     ) -> lapin::Result<()> {
-        let lane = self.passage.lanes.get(&*passing.queue);
-        if lane.is_none_or(|lane| lane.number != passing.lane) {
+        if self.passage.lane_of(&passing).is_none() {
             return Ok(());
         }
         let left = passing.left();
@@ -212,6 +229,9 @@ impl Link {
             return Ok(());
         }
         let confirm = self.pass_on(shared, &passing).await?;
+        if let Some(lane) = self.passage.lane_of(&passing) {
+            lane.on_their_way += 1;
+        }
         sent.push_back(Sent::new(Order::Pass(passing), [(Some(0), confirm)].into()));
         Ok(())
     }

@@ -170,7 +170,7 @@ impl Link {
         let consumed = shared.state.lock().consumed.clone();
         for (queue, (_, prefetch)) in consumed {
             self.consume(shared, &queue, prefetch).await?;
-            self.consume_later(shared, &queue).await?;
+            self.consume_later(shared, &queue).await;
         }
         let mut sent = VecDeque::new();
         let talked = self.talk(shared, orders, pending, &mut sent).await;
@@ -256,9 +256,14 @@ impl Link {
                 pending.pop_front();
                 continue;
             }
-            if matches!(order, Order::Pass(_)) {
-                if let Some(Order::Pass(passing)) = pending.pop_front() {
-                    self.pass(shared, passing, sent).await?;
+            if matches!(order, Order::Pass(_) | Order::Leave(_)) {
+                match pending.pop_front() {
+                    Some(Order::Pass(passing)) => self.pass(shared, passing, sent).await?,
+                    Some(Order::Leave(queues)) => {
+                        self.acks.tell(&self.channel, acknowledged.drain(..))?;
+                        self.leave(shared, &queues, sent).await?;
+                    }
+                    _ => {}
                 }
                 continue;
             }

@@ -45,7 +45,7 @@ impl Link {
 
     async fn obey(&mut self, shared: &Arc<Shared>, order: &Order) -> lapin::Result<()> {
         match order {
-            Order::Publish(..) | Order::Conclude(..) | Order::Pass(_) => {}
+            Order::Publish(..) | Order::Conclude(..) | Order::Pass(_) | Order::Leave(_) => {}
             Order::Consume {
                 queues,
                 prefetch,
@@ -53,17 +53,15 @@ impl Link {
             } => {
                 for queue in queues {
                     self.consume(shared, queue, *prefetch).await?;
-                    let mut state = shared.state.lock();
-                    state.consumed.entry(queue.clone()).or_insert((0, *prefetch)).0 += 1;
+                }
+                // Once, whether or not a connection broke before.
+                for queue in queues {
+                    let consumed = &mut shared.state.lock().consumed;
+                    consumed.entry(queue.clone()).or_insert((0, *prefetch)).0 += 1;
                 }
                 let _ = reply.send(Ok(()));
                 for queue in queues {
-                    self.consume_later(shared, queue).await?;
-                }
-            }
-            Order::Leave(queues) => {
-                for queue in queues {
-                    self.leave(shared, queue).await?;
+                    self.consume_later(shared, queue).await;
                 }
             }
             Order::Release(tags) => {
