@@ -376,7 +376,7 @@ fn a_child_that_dies_fails_its_task_or_gives_it_back() {
     let (_folder, times) = mark();
     let poison = app.delay::<poison>(times.clone()).expect("sent").get(PATIENCE);
     assert!(
-        matches!(&poison, Err(ResultError::Failed { kind, .. }) if kind == "WorkerLostError"),
+        matches!(&poison, Err(ResultError::Failed { kind, message, .. }) if kind == "WorkerLostError" && message.contains("3 that ran it")),
         "{poison:?}"
     );
     // Not more often than it may.

@@ -355,7 +355,11 @@ pub(super) fn conclude(app: &App, begun: &Begun, ended: Ended) -> Done {
                     ..Done::default()
                 };
             }
-            fails(exception("WorkerLostError", &how), Vec::new())
+            let text = match lost {
+                0 => how,
+                _ => format!("{how}; {lost} that ran it before died as well"),
+            };
+            fails(exception("WorkerLostError", &text), Vec::new())
         }
     }
 }
