@@ -127,6 +127,12 @@ fn it_carries_tasks_and_keeps_results() {
         ),
         (2, 2)
     );
+    // What somebody tells the server to forget is told to it again.
+    let mut other = redis.connection().expect("a connection");
+    let () = ::redis::cmd("SCRIPT")
+        .arg("FLUSH")
+        .query(&mut other)
+        .expect("forgotten");
     // Whoever comes after the copy has seen it go.
     app.delay::<add>((1, 1))
         .expect("sent")

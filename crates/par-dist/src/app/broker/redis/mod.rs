@@ -8,6 +8,7 @@
 //! 4. A result is kept at `celery-task-meta-ID`, and told on the channel of that name.
 //! 5. A server that is away is asked again for a while. What it had done then may be done twice: a task may be there twice.
 
+mod group;
 mod listen;
 mod results;
 mod scripts;
@@ -20,6 +21,7 @@ use crate::app::control_message;
 use crate::redis_server::{Address, is_away};
 use crate::{BrokerError, BrokerUrl};
 use ::redis::{Connection, RedisError, RedisResult, ScriptInvocation, cmd};
+use group::Line;
 use jiff::Timestamp;
 use listen::Listener;
 use parking_lot::Mutex;
@@ -48,6 +50,8 @@ pub(crate) struct Redis {
     url: BrokerUrl,
     address: Address,
     connection: Mutex<Option<Connection>>,
+    /// What is asked for by whoever asks next.
+    line: Mutex<Line>,
     scripts: Scripts,
     /// This consumer: what its tags begin with.
     me: String,
@@ -81,12 +85,14 @@ impl Redis {
         let me = uuid::Uuid::new_v4().to_string();
         let db = address.client.get_connection_info().redis_settings().db();
         let listener = Listener::new(&address.client, &me, db);
-        let connection = address.connect().map_err(refused)?;
+        let (scripts, mut connection) = (Scripts::new(), address.connect().map_err(refused)?);
+        scripts.load(&mut connection).map_err(refused)?;
         Ok(Redis {
             url: broker.clone(),
             connection: Mutex::new(Some(connection)),
+            line: Mutex::default(),
             address,
-            scripts: Scripts::new(),
+            scripts,
             me: format!("{OURS}{me}:"),
             number: AtomicI64::new(0),
             leased: Mutex::default(),
@@ -100,10 +106,15 @@ impl Redis {
 
     /// Rule 5.
     fn call<T>(&self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T> {
+        self.again(|| self.try_once(&ask))
+    }
+
+    /// Tries until the server is there, but not for ever.
+    fn again<T>(&self, ask: impl Fn() -> RedisResult<T>) -> Result<T> {
         let outage = if self.leaves { Duration::ZERO } else { OUTAGE };
         let (until, mut pause) = (Instant::now() + outage, PAUSE / 32);
         loop {
-            match self.try_once(&ask) {
+            match ask() {
                 Ok(answer) => return Ok(answer),
                 Err(error) if is_away(&error) && Instant::now() < until => {
                     tracing::debug!(broker = %self.url, %error, "the server is away");
@@ -123,10 +134,22 @@ impl Redis {
     }
 
     fn try_once<T>(&self, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> RedisResult<T> {
-        let mut slot = self.connection.lock();
+        self.on(&mut self.connection.lock(), ask)
+    }
+
+    /// Asks, over a new connection if the last one broke.
+    fn on<T>(
+        &self,
+        slot: &mut Option<Connection>,
+        ask: impl FnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
         let connection = match &mut *slot {
             Some(open) => open,
-            none => none.insert(self.address.connect()?),
+            none => {
+                let mut fresh = self.address.connect()?;
+                self.scripts.load(&mut fresh)?;
+                none.insert(fresh)
+            }
         };
         let answer = ask(connection);
         if answer.as_ref().is_err_and(is_away) {
@@ -185,7 +208,7 @@ impl Redis {
 
     fn put(&self, tag: Option<Tag>, outcome: Option<&Outcome>, tasks: &[Outgoing]) -> Result<bool> {
         let put = self.putting(tag, outcome, tasks)?;
-        let put = self.call(|connection| put.invoke::<bool>(connection))?;
+        let put = self.step(&put)? > 0;
         if let Some(tag) = tag {
             self.leased.lock().remove(&tag.0);
         }
@@ -214,11 +237,9 @@ impl Redis {
     }
 
     fn end(&self, tags: &[String]) -> Result<usize> {
-        self.call(|connection| {
-            let mut end = self.scripts.end.key(UNACKED);
-            end.key(INDEX).arg(tags);
-            end.invoke(connection)
-        })
+        let mut end = self.scripts.end.key(UNACKED);
+        end.key(INDEX).arg(tags);
+        Ok(usize::try_from(self.step(&end)?).unwrap_or(0))
     }
 
     /// Rule 2.

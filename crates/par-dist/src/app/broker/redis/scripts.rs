@@ -2,7 +2,7 @@
 //!
 //! The keys of leased messages are kombu's: `unacked` has them by tag, `unacked_index` the tags by when they were leased or shown to be alive.
 
-use ::redis::Script;
+use ::redis::{Connection, RedisResult, Script, pipe};
 
 pub(super) const UNACKED: &str = "unacked";
 pub(super) const INDEX: &str = "unacked_index";
@@ -31,6 +31,14 @@ impl Scripts {
             end: Script::new(END),
             alive: Script::new(ALIVE),
         }
+    }
+
+    /// Makes those known to the server that are called without a look whether they are.
+    pub(super) fn load(&self, connection: &mut Connection) -> RedisResult<()> {
+        let mut load = pipe();
+        load.load_script(&self.put)
+            .load_script(&self.end)
+            .exec(connection)
     }
 }
 
