@@ -18,6 +18,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// How often it is looked whether something was given back meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long killed workers may take to be gone from the broker.
 const BURIED: Duration = Duration::from_secs(5);
 
@@ -237,8 +239,14 @@ impl Engine for ClusterEngine {
             cancelled += self.cancel_all();
             if let Some(local) = &self.local {
                 local.kill_all();
-                // What they ran comes back as lost.
-                idle = client.wait_idle(Some(Instant::now() + BURIED));
+                // What they ran comes back as lost; what one gave back before it died has to be taken back.
+                let end = Instant::now() + BURIED;
+                while !idle && Instant::now() < end {
+                    idle = client.wait_idle(Some(end.min(Instant::now() + LOOK)));
+                    if !idle {
+                        cancelled += self.cancel_all();
+                    }
+                }
             }
         }
         if !idle {
