@@ -41,10 +41,14 @@ pub(super) fn outcome(
     }
 }
 
+fn is_death(name: &str) -> bool {
+    DEATHS.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Without what the server adds to what it moves: it would take the next move for one in a circle, and drop the task.
 pub(super) fn without_deaths(headers: &FieldTable) -> FieldTable {
-    let is_ours = |name: &str| !DEATHS.iter().any(|prefix| name.starts_with(prefix));
-    let headers = headers.inner().iter().filter(|(name, _)| is_ours(name.as_str()));
+    let headers = headers.inner().iter();
+    let headers = headers.filter(|(name, _)| !is_death(name.as_str()));
     let headers = headers.map(|(name, value)| (name.clone(), value.clone()));
     headers.collect::<BTreeMap<_, _>>().into()
 }
@@ -54,7 +58,7 @@ pub(super) fn incoming(epoch: i64, queue: String, delivery: Delivery) -> Incomin
     let mut headers = properties.headers().as_ref().map(to_map).unwrap_or_default();
     let left = headers.remove(LEFT).and_then(|left| left.as_i64());
     if left.is_some() {
-        headers.retain(|name, _| !DEATHS.iter().any(|prefix| name.starts_with(prefix)));
+        headers.retain(|name, _| !is_death(name));
     }
     let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
     Incoming {

@@ -77,6 +77,9 @@ impl Passage {
 
     /// These have arrived where they go to next; or they have not, and are delivered again.
     pub(super) fn passed(&mut self, passed: Passed) -> lapin::Result<()> {
+        if passed.is_empty() {
+            return Ok(());
+        }
         for lane in self.lanes.values_mut() {
             let mine = passed.iter().filter(|(number, ..)| *number == lane.number);
             let (arrived, refused): (Vec<_>, Vec<_>) = mine.copied().partition(|(.., arrived)| *arrived);
@@ -200,7 +203,8 @@ impl Link {
         let on_their_way = |passage: &Passage| passage.lanes.get(queue).map(|lane| lane.on_their_way);
         let mut passed = Passed::new();
         // What was sent on is not to come once more.
-        while on_their_way(&self.passage).is_some_and(|number| number > 0) {
+        while on_their_way(&self.passage).is_some_and(|number| number > 0) && !sent.is_empty() {
+            self.send_unrouted(shared, sent).await?;
             confirmed(shared, sent, &mut passed).await?;
             self.passage.passed(std::mem::take(&mut passed))?;
         }

@@ -191,12 +191,12 @@ impl Link {
         let mut tick = tokio::time::interval(PAUSE / 4);
         let (mut pace, mut passed) = (Pace::new(), Passed::new());
         loop {
+            // First: who leaves waits for what is on its way, and this is not any more.
+            self.passage.passed(std::mem::take(&mut passed))?;
             self.work_off(shared, pending, sent).await?;
             // To be woken for each confirmation costs as much as all the rest: only who is waited for is worth it.
             take_confirmed(shared, sent, &mut passed)?;
-            if !passed.is_empty() {
-                self.passage.passed(std::mem::take(&mut passed))?;
-            }
+            self.passage.passed(std::mem::take(&mut passed))?;
             let held = self.passage.next();
             let over = tokio::time::Instant::from_std(held.unwrap_or_else(Instant::now));
             let waits = sent.len() >= IN_FLIGHT || sent.iter().any(Sent::is_waited_for);
@@ -228,11 +228,10 @@ impl Link {
         }
     }
 
-    /// Does all that is in the line, in order. What is not done stays in it; what is published, and not confirmed yet, is in `sent`.
-    async fn work_off(
+    /// Sends what no queue took once more.
+    pub(super) async fn send_unrouted(
         &mut self,
-        shared: &Arc<Shared>,
-        pending: &mut VecDeque<Order>,
+        shared: &Shared,
         sent: &mut VecDeque<Sent>,
     ) -> lapin::Result<()> {
         for one in sent.iter_mut() {
@@ -247,6 +246,17 @@ impl Link {
                 one.confirms.push_back((None, confirm));
             }
         }
+        Ok(())
+    }
+
+    /// Does all that is in the line, in order. What is not done stays in it; what is published, and not confirmed yet, is in `sent`.
+    async fn work_off(
+        &mut self,
+        shared: &Arc<Shared>,
+        pending: &mut VecDeque<Order>,
+        sent: &mut VecDeque<Sent>,
+    ) -> lapin::Result<()> {
+        self.send_unrouted(shared, sent).await?;
         let mut acknowledged = Vec::new();
         let longest = shared.state.lock().longest;
         while let Some(order) = pending.front_mut() {

@@ -48,6 +48,7 @@ type Reply<T> = mpsc::Sender<Result<T>>;
 const KEPT: usize = 100_000;
 /// How long who leaves waits until all is told.
 const FLUSH: Duration = Duration::from_secs(5);
+
 /// What comes from the server.
 #[derive(Default)]
 struct State {
