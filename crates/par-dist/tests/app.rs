@@ -1,5 +1,8 @@
 //! The task queue as its users meet it, in one process: calls, options, results, what follows, and what does not fit.
 
+#[path = "support/eta.rs"]
+mod eta;
+
 use par_dist::app::{App, AppBuilder, ResultError, Retry, State, TaskOptions, current_task};
 use par_dist::task;
 use serde_json::{Map, Value, json};
@@ -94,6 +97,7 @@ fn tasks(app: AppBuilder) -> AppBuilder {
         .task_with::<leaves>(late)
         .task::<tells>()
         .task::<ordered>()
+        .task::<eta::begins>()
 }
 
 /// The same on both brokers.
@@ -343,6 +347,15 @@ fn a_task_waits_for_its_time_and_one_that_came_too_late_does_not_run() {
         assert!(start.elapsed() >= pause, "{:?}", start.elapsed());
         assert!(matches!(late.get(PATIENCE), Err(ResultError::Revoked { .. })));
         assert_eq!(late.state().expect("known"), State::Revoked);
+        worker.stop();
+    });
+}
+
+#[test]
+fn no_task_begins_before_its_time() {
+    on_each(|app| {
+        let worker = app.worker().start().expect("starts");
+        eta::none_is_early(app);
         worker.stop();
     });
 }

@@ -1,6 +1,8 @@
 //! The task queue on a real RabbitMQ server: kinds of queues, several addresses, TLS, several workers; and what happens while the server stands
 //! still, has no room on its disk, or a worker is killed.
 
+#[path = "support/eta.rs"]
+mod eta;
 #[path = "support/rabbit.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod rabbit;
@@ -50,6 +52,7 @@ fn tasks(app: AppBuilder) -> AppBuilder {
         .task_with::<reject>(late)
         .task::<ordered>()
         .task::<counted>()
+        .task::<eta::begins>()
 }
 
 fn app(rabbit: &Rabbit) -> AppBuilder {
@@ -86,8 +89,6 @@ fn queues_are_made_as_the_app_says() {
         .expect("an app");
     let worker = quorum.worker().start().expect("starts");
     adds(&quorum);
-    let later = quorum.call::<add>((20, 22)).countdown(Duration::from_millis(100));
-    assert_eq!(later.send().expect("sent").get(PATIENCE).expect("a value"), 42);
     // What waits for its time is purged as well.
     for seconds in [1, 60, 5000] {
         let call = quorum
@@ -104,6 +105,7 @@ fn queues_are_made_as_the_app_says() {
     let expires = rooms.iter().any(|room| room.contains("x-expires"));
     assert!(rooms.len() == 3 && !expires, "{rooms:?}");
     assert_eq!(quorum.purge("quorum").expect("purged"), 3);
+    eta::none_is_early(&quorum);
     // What is rejected goes to the dead letters, and nowhere else.
     quorum.delay::<reject>(()).expect("sent");
     let count = |queue: &str| quorum.waiting(queue).expect("counted");

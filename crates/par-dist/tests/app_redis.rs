@@ -1,5 +1,7 @@
 //! The task queue on a real Redis server: what it carries, and what happens while it, or a worker, is killed or stands still.
 
+#[path = "support/eta.rs"]
+mod eta;
 #[path = "support/redis.rs"]
 mod server;
 #[path = "support/storm.rs"]
@@ -60,6 +62,7 @@ fn tasks(app: AppBuilder) -> AppBuilder {
         .task_with::<flaky>(late.clone())
         .task_with::<requeued>(late)
         .task::<ordered>()
+        .task::<eta::begins>()
 }
 
 fn app(redis: &Redis) -> App {
@@ -111,6 +114,7 @@ fn it_carries_tasks_and_keeps_results() {
         .expect("sent");
     assert_eq!(later.get(PATIENCE).expect("a value"), 42);
     assert!(start.elapsed() >= Duration::from_millis(300));
+    eta::none_is_early(&app);
     assert_eq!(later.state().expect("read"), State::Success);
     later.forget().expect("done");
     assert_eq!(later.state().expect("read"), State::Pending);

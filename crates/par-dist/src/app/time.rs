@@ -26,9 +26,21 @@ pub(super) fn write_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
 }
 
+/// A time in milliseconds, as brokers keep it: the first of them by which it has come.
+pub(super) fn due(at: Timestamp) -> i64 {
+    at.as_microsecond().saturating_add(999).div_euclid(1000)
+}
+
+/// How long it is until a time, in whole milliseconds that are not too few.
+pub(super) fn millis_until(at: Timestamp, now: Timestamp) -> i64 {
+    (at.as_microsecond() - now.as_microsecond())
+        .saturating_add(999)
+        .div_euclid(1000)
+}
+
 /// Until when a task waits, with how long it has to still by those who kept it, if they say so; not at all if its time has come.
 pub(super) fn waits_until(eta: Timestamp, left: Option<i64>, now: Timestamp) -> Option<Timestamp> {
-    let by_clock = eta.as_millisecond() - now.as_millisecond();
+    let by_clock = millis_until(eta, now);
     let left = left.map_or(by_clock, |left| left.min(by_clock));
     // So little is within what clocks and ways differ by, unless it is all that is left.
     let is_due = by_clock <= 0 || (left < MOMENT && by_clock > MOMENT);
@@ -68,5 +80,10 @@ mod tests {
         // Kept long enough; not so by a hair.
         assert_eq!(waits_until(after(3_600_000), Some(0), now), None);
         assert_eq!(waits_until(after(5), Some(0), now), Some(after(1)));
+        // Not before its time, be it by less than a millisecond.
+        let soon = now + Duration::from_micros(10);
+        assert_eq!(waits_until(soon, None, now), Some(soon));
+        assert_eq!(due(soon), due(now) + 1);
+        assert_eq!((millis_until(soon, now), millis_until(now, soon)), (1, 0));
     }
 }

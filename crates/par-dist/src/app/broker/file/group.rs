@@ -4,7 +4,7 @@ use super::File;
 use crate::BrokerError;
 use crate::app::broker::{Outcome, Outgoing, Tag};
 use crate::app::message::Message;
-use jiff::Timestamp;
+use crate::app::time::due;
 use rusqlite::{Transaction, params};
 use std::sync::mpsc::{self, Sender};
 
@@ -162,7 +162,7 @@ fn insert(tx: &Transaction<'_>, task: &Outgoing) -> rusqlite::Result<()> {
     .execute(params![
         task.queue,
         message.properties.priority,
-        task.at.map(Timestamp::as_millisecond),
+        task.at.map(due),
         text(&message.write_headers()),
         text(&message.properties),
         message.write_body(),

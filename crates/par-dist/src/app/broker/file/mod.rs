@@ -168,8 +168,9 @@ impl Transport for File {
             }
             Ok(due)
         })?;
-        let now = Timestamp::now().as_millisecond();
-        Ok(due.map(|due| Duration::from_millis((due - now).max(0).unsigned_abs())))
+        let now = Timestamp::now().as_microsecond();
+        let left = |due: i64| due.saturating_mul(1000).saturating_sub(now).max(0);
+        Ok(due.map(|due| Duration::from_micros(left(due).unsigned_abs())))
     }
 
     fn acknowledge(&self, tags: &[Tag]) -> Result<usize> {

@@ -18,6 +18,7 @@ use super::{Incoming, Outcome, Outgoing, Revocation, Seen, Tag, Transport};
 use crate::app::AppError;
 use crate::app::config::Config;
 use crate::app::control_message;
+use crate::app::time::due;
 use crate::redis_server::{Address, is_away};
 use crate::{BrokerError, BrokerUrl};
 use ::redis::{Connection, RedisError, RedisResult, ScriptInvocation, cmd};
@@ -190,7 +191,7 @@ impl Redis {
                     let lists = wire::lists(&task.queue);
                     let step = lists.iter().position(|other| *other == list).unwrap_or(0);
                     put.key(later(&task.queue))
-                        .arg(at.as_millisecond())
+                        .arg(due(at))
                         .arg(format!("{step}{raw}"))
                 }
             };

@@ -7,7 +7,7 @@ use super::link::Link;
 use super::order::{Order, Passed, Sent, confirmed};
 use super::queues::{self, HOLD};
 use crate::app::broker::LEFT;
-use crate::app::time::{read_time, waits_until};
+use crate::app::time::{millis_until, read_time, waits_until};
 use jiff::Timestamp;
 use lapin::message::{Delivery, DeliveryResult};
 use lapin::options::{BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
@@ -134,7 +134,7 @@ impl Passing {
     fn left(&self) -> i64 {
         let now = Timestamp::now();
         let until = self.eta.and_then(|eta| waits_until(eta, self.left, now));
-        until.map_or(0, |until| until.as_millisecond() - now.as_millisecond())
+        until.map_or(0, |until| millis_until(until, now))
     }
 }
 

@@ -6,6 +6,7 @@ use super::link::Link;
 use super::order::Answer;
 use super::table::to_table;
 use crate::app::broker::{LEFT, Outgoing};
+use crate::app::time::millis_until;
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
@@ -39,9 +40,7 @@ impl Link {
 
     /// Sends a task to its queue, or to one where it waits (rule 4).
     pub(super) async fn publish(&mut self, shared: &Shared, task: &Outgoing) -> lapin::Result<Confirm> {
-        let left = task
-            .at
-            .map_or(0, |at| at.as_millisecond() - Timestamp::now().as_millisecond());
+        let left = task.at.map_or(0, |at| millis_until(at, Timestamp::now()));
         let (place, left) = self.place(shared, &task.queue, left).await?;
         let mut headers = to_table(&task.message.write_headers());
         if task.at.is_some() {
