@@ -280,7 +280,7 @@ fn a_server_that_is_killed_loses_nothing() {
     for (number, result) in before.iter().enumerate() {
         assert_eq!(result.get(PATIENCE).expect("a value"), number as i64 + 1);
     }
-    // Their time is over when the server comes back, while it opens one queue after the other.
+    // Their time is over when the server comes back, while it opens one queue after the other; some of them may have to wait until it tries again.
     let queues: Vec<String> = (0..12).map(|number| format!("queue-{number}")).collect();
     let names = queues.iter().map(String::as_str);
     let others = self::app(&rabbit.url())

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const START: Duration = Duration::from_secs(120);
 
+/// While it starts, the server cannot move on yet what was due while it was away; it tries again after so long, by default after three minutes
+/// (docs/scale.md).
+const RETRY_SOON: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 10000}]}].\n";
+
 /// Ends groups of processes and removes a folder once its standard input ends: the last line says which.
 const GUARD: &str = r#"
 now=""
@@ -97,6 +101,7 @@ impl Rabbit {
             config += &secure(&folder, tls)?;
         }
         fs::write(folder.join("rabbitmq.conf"), config)?;
+        fs::write(folder.join("advanced.config"), RETRY_SOON)?;
         fs::write(folder.join("enabled_plugins"), "[].\n")?;
         let mut epmd = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port"])
@@ -307,6 +312,7 @@ fn launch(folder: &Path, port: u16, epmd: u16, distribution: u16) -> Result<Chil
         .env("RABBITMQ_LOG_BASE", folder.join("log"))
         .env("RABBITMQ_PID_FILE", folder.join("pid"))
         .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+        .env("RABBITMQ_ADVANCED_CONFIG_FILE", folder.join("advanced.config"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
         .env("RABBITMQ_DIST_PORT", distribution.to_string())
         .env("ERL_EPMD_PORT", epmd.to_string())
