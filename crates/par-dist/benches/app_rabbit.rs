@@ -18,7 +18,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use par_dist::app::{App, Call};
+use par_dist::app::{App, AppBuilder, Call};
 use par_dist::task;
 use rabbit::Rabbit;
 use std::sync::Arc;
@@ -105,12 +105,12 @@ fn figure(count: usize, took: Duration, used: Duration) -> Figure {
     }
 }
 
+fn builder(broker: &str) -> AppBuilder {
+    App::builder("bench").broker(broker).task::<add>()
+}
+
 fn app(broker: &str) -> App {
-    App::builder("bench")
-        .broker(broker)
-        .task::<add>()
-        .build()
-        .expect("an app")
+    builder(broker).build().expect("an app")
 }
 
 /// What Celery keeps of a result, up to the id of the task.
@@ -213,9 +213,10 @@ fn theirs(celery: &Celery, broker: &str, count: usize, results: bool) -> f64 {
     from as f64 / start.elapsed().as_secs_f64()
 }
 
-/// How a producer sends: it knows of each that the server has it.
+/// How a producer sends: all but the first know of each task that the server has it.
 #[derive(Clone, Copy)]
 enum Sends {
+    Unconfirmed,
     OneByOne,
     ByEightThreads,
     Together,
@@ -223,7 +224,11 @@ enum Sends {
 
 /// From a producer to a worker and back; the values are fetched at the end.
 fn whole_way(broker: &str, count: usize, how: Sends) -> f64 {
-    let (sends, works) = (app(broker), app(broker));
+    let sends = match how {
+        Sends::Unconfirmed => builder(broker).unconfirmed().build().expect("an app"),
+        _ => app(broker),
+    };
+    let works = app(broker);
     let prefetch = usize::from(PREFETCH) / 2;
     let worker = works.worker().concurrency(2).prefetch(prefetch);
     let _worker = worker.start().expect("starts");
@@ -235,7 +240,7 @@ fn whole_way(broker: &str, count: usize, how: Sends) -> f64 {
         sent.collect()
     };
     let sent = match how {
-        Sends::OneByOne => one_by_one(0, 1),
+        Sends::Unconfirmed | Sends::OneByOne => one_by_one(0, 1),
         Sends::ByEightThreads => std::thread::scope(|scope| {
             let one_by_one = &one_by_one;
             let threads: Vec<_> = (0..8)
@@ -417,19 +422,23 @@ fn main() {
             ),
         }
     }
-    let ways = [Sends::OneByOne, Sends::ByEightThreads, Sends::Together];
-    let rates = ways.map(|how| whole_way(&broker, count, how));
-    println!(
-        "from a producer to a worker and back, confirmed: {:.0} a second one by one, {:.0} by 8 threads, {:.0} together",
-        rates[0], rates[1], rates[2]
-    );
-    let theirs = celery.as_ref().ok();
-    for (what, confirms) in [("confirmed", true), ("as it comes", false)] {
-        if let Some(rate) = theirs.and_then(|celery| their_whole_way(celery, count / 4, confirms)) {
-            let [one, eight, together] = rates.map(|own| own / rate);
-            println!(
-                "  Celery's producer and worker, {what}: {rate:.0}, we are {one:.1}, {eight:.1} and {together:.1} x"
-            );
+    let ways = [
+        (false, "one by one", Sends::Unconfirmed),
+        (true, "one by one", Sends::OneByOne),
+        (true, "by 8 threads", Sends::ByEightThreads),
+        (true, "together", Sends::Together),
+    ];
+    let rates = ways.map(|(confirms, what, how)| (confirms, what, whole_way(&broker, count, how)));
+    println!("from a producer to a worker and back, a second:");
+    for confirms in [false, true] {
+        let kind = if confirms { "confirmed" } else { "unconfirmed" };
+        let theirs = celery.as_ref().ok();
+        let theirs = theirs.and_then(|celery| their_whole_way(celery, count / 4, confirms));
+        for (_, what, rate) in rates.iter().filter(|(same, ..)| *same == confirms) {
+            let times = theirs.map_or(String::new(), |theirs| {
+                format!(", {:.1} x Celery's {theirs:.0}", rate / theirs)
+            });
+            println!("  {kind}, {what}: {rate:.0}{times}");
         }
     }
     let trips = count / 20;

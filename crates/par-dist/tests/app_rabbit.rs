@@ -164,6 +164,38 @@ fn workers_of_one_app_come_and_go() {
     one.stop();
 }
 
+#[test]
+fn what_nobody_waits_for_arrives_as_well() {
+    const COUNT: i64 = 3000;
+    let rabbit = Rabbit::start().expect("a server");
+    let sends = app(&rabbit).unconfirmed().build().expect("an app");
+    let send = |number: i64| {
+        if number == COUNT / 2 {
+            let closed = rabbit.control(&["close_all_connections", "a test"]);
+            closed.expect("closed");
+        }
+        sends.delay::<add>((number, 1)).expect("in the line")
+    };
+    let sent: Vec<_> = (0..COUNT).map(send).collect();
+    sends.flush().expect("all are there");
+    // Those that were on their way are sent again, and may be there twice.
+    let waits = i64::try_from(sends.waiting("celery").expect("counted"));
+    assert!(waits.is_ok_and(|waits| waits >= COUNT));
+    let worker = sends.worker().concurrency(2).start().expect("starts");
+    for (number, result) in sent.iter().enumerate() {
+        assert_eq!(result.get(PATIENCE).expect("a value"), number as i64 + 1);
+    }
+    worker.stop();
+    // The end of an app waits for what it sent.
+    let leaves = app(&rabbit).unconfirmed().queue("last").build().expect("an app");
+    for number in 0..COUNT {
+        let call = leaves.call::<add>((number, 1)).ignore_result();
+        call.send().expect("in the line");
+    }
+    drop(leaves);
+    assert_eq!(sends.waiting("last").expect("counted"), COUNT as u64);
+}
+
 /// Also what waits, and passes by them just then.
 #[test]
 fn workers_that_stop_in_peace_run_nothing_twice() {

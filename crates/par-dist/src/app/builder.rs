@@ -125,6 +125,14 @@ impl AppBuilder {
         self.with(|config| config.highest_priority = Some(priority))
     }
 
+    /// A call to a RabbitMQ server does not wait until the server has it, and costs its caller next to nothing. It is sent again if the connection breaks all
+    /// the same; but what fails later is only logged, and what the server does not have when this process dies is lost. 1000 calls, or 4 MiB of them,
+    /// are ahead of the server at most; [`App::flush`] waits for them, as for five seconds does the end of the app.
+    #[doc(alias = "confirm_publish")]
+    pub fn unconfirmed(self) -> Self {
+        self.with(|config| config.unconfirmed = true)
+    }
+
     /// The queue to which a RabbitMQ server moves what is rejected, or was delivered too often, from queues that are made there.
     #[doc(alias = "x-dead-letter-routing-key")]
     pub fn dead_letters(self, queue: &str) -> Self {

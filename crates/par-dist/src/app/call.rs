@@ -232,7 +232,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// Sends it. When this returns it is on the disk.
+    /// Sends it. When this returns it is on the disk, unless calls are [`unconfirmed`](super::AppBuilder::unconfirmed).
     ///
     /// # Errors
     /// The arguments are no JSON, or the broker cannot be used.

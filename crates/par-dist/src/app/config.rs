@@ -24,6 +24,7 @@ pub(super) struct Config {
     pub(super) quorum_queues: bool,
     pub(super) highest_priority: Option<u8>,
     pub(super) dead_letters: Option<String>,
+    pub(super) unconfirmed: bool,
     pub(super) routes: Vec<Route>,
     /// What is said of tasks' options; the rest of them is as the program says.
     pub(super) tasks: BTreeMap<String, Map<String, Value>>,
@@ -65,6 +66,7 @@ impl Default for Config {
             quorum_queues: false,
             highest_priority: None,
             dead_letters: None,
+            unconfirmed: false,
             routes: Vec::new(),
             tasks: BTreeMap::new(),
             worker: WorkerConfig::default(),

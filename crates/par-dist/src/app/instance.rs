@@ -156,6 +156,14 @@ impl App {
         self.publish(&tasks)
     }
 
+    /// Waits until the broker has all that was sent before: at once, unless calls are [`unconfirmed`](AppBuilder::unconfirmed).
+    ///
+    /// # Errors
+    /// The broker cannot be used.
+    pub fn flush(&self) -> Result<(), AppError> {
+        Ok(self.transport().arrived()?)
+    }
+
     /// What came of the task of that id.
     #[doc(alias = "AsyncResult")]
     pub fn result<T>(&self, id: &str) -> AsyncResult<T> {
@@ -214,7 +222,7 @@ impl App {
             tasks.iter().for_each(|task| run::eagerly(self, task.clone()));
             return Ok(());
         }
-        Ok(self.transport().publish(tasks)?)
+        Ok(self.transport().post(tasks)?)
     }
 
     /// What a child needs to make this app.

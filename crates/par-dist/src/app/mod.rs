@@ -84,6 +84,7 @@
 //! | `revoke`, `revoke(terminate=True)` | [`AsyncResult::revoke`], [`AsyncResult::terminate`] |
 //! | `autoretry_for`, `retry_backoff`, `max_retries` | [`Retry`] |
 //! | `acks_late`, `ignore_result`, `time_limit`, `rate_limit` | [`TaskOptions`] |
+//! | `confirm_publish` | as a rule; [`AppBuilder::unconfirmed`] |
 //! | `task_serializer` | [`Format`] |
 //! | signals (`task_prerun`, `task_postrun` ...) | [`Hooks`] |
 //! | `celeryconfig.py` | [`AppBuilder::file`], [`AppBuilder::environment`] |

@@ -129,6 +129,14 @@ pub(crate) struct Outcome {
 pub(crate) trait Transport: Send + Sync {
     /// Puts tasks into their queues, all or none.
     fn publish(&self, tasks: &[Outgoing]) -> Result<()>;
+    /// The same, of a caller who may not want to wait until they are there.
+    fn post(&self, tasks: &[Outgoing]) -> Result<()> {
+        self.publish(tasks)
+    }
+    /// Waits until what was posted is there.
+    fn arrived(&self) -> Result<()> {
+        Ok(())
+    }
     /// A worker begins to lease from these queues, so many at a time.
     fn join(&self, queues: &[String], most: usize) -> Result<()> {
         let _ = (queues, most);

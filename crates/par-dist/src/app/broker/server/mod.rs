@@ -46,6 +46,9 @@ type Reply<T> = mpsc::Sender<Result<T>>;
 
 /// Results that are kept for callers who have not read them; the oldest go first.
 const KEPT: usize = 100_000;
+/// How many tasks, and how many bytes of them, are sent before somebody has to wait until they are there.
+const MOST_AHEAD: usize = 1000;
+const BYTES_AHEAD: usize = 4 << 20;
 /// How long who leaves waits until all is told.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -85,6 +88,8 @@ struct Shared {
 pub(crate) struct Server {
     orders: line::UnboundedSender<Order>,
     shared: Arc<Shared>,
+    /// How many tasks, and bytes, were sent since somebody waited until they were there; none if everybody does.
+    ahead: Option<Mutex<(usize, usize)>>,
 }
 
 impl Server {
@@ -111,7 +116,11 @@ impl Server {
             .spawn(move || link::run(&here, take, &tell))
             .map_err(|error| open(error.to_string()))?;
         match told.recv() {
-            Ok(Ok(())) => Ok(Server { orders, shared }),
+            Ok(Ok(())) => Ok(Server {
+                orders,
+                shared,
+                ahead: config.unconfirmed.then(Mutex::default),
+            }),
             Ok(Err(reason)) => Err(open(reason).into()),
             Err(_) => Err(open("the thread for the server ended".to_owned()).into()),
         }
@@ -135,9 +144,40 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.ahead.as_ref().is_none_or(|ahead| ahead.lock().0 == 0) {
+            return;
+        }
+        let (reply, answer) = mpsc::channel();
+        let all = Order::Publish(Vec::new(), Some(reply));
+        if self.order(all).is_err() || answer.recv_timeout(FLUSH).is_err() {
+            tracing::error!(broker = %self.shared.url, "leaves without word that all that was sent is there");
+        }
+    }
+}
+
 impl Transport for Server {
     fn publish(&self, tasks: &[Outgoing]) -> Result<()> {
-        self.ask(|reply| Order::Publish(tasks.to_vec(), reply))
+        self.ask(|reply| Order::Publish(tasks.to_vec(), Some(reply)))
+    }
+
+    fn post(&self, tasks: &[Outgoing]) -> Result<()> {
+        if let Some(ahead) = &self.ahead {
+            let mut ahead = ahead.lock();
+            let bytes = tasks.iter().map(|task| task.message.write_body().len());
+            *ahead = (ahead.0 + tasks.len(), ahead.1 + bytes.sum::<usize>());
+            if ahead.0 <= MOST_AHEAD && ahead.1 <= BYTES_AHEAD {
+                return self.order(Order::Publish(tasks.to_vec(), None));
+            }
+            *ahead = (0, 0);
+        }
+        // What is sent after the others is there after them.
+        self.publish(tasks)
+    }
+
+    fn arrived(&self) -> Result<()> {
+        self.publish(&[])
     }
 
     fn lease(&self, queues: &[String], most: usize) -> Result<Vec<Incoming>> {
@@ -178,7 +218,7 @@ impl Transport for Server {
 
     fn defer(&self, tasks: Vec<(Tag, Outgoing)>) -> Result<()> {
         let (tags, tasks) = tasks.into_iter().unzip();
-        self.ask(|reply| Order::Publish(tasks, reply))?;
+        self.ask(|reply| Order::Publish(tasks, Some(reply)))?;
         self.order(Order::Conclude(None, tags))
     }
 

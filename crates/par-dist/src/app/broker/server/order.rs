@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 
 /// What others want done.
 pub(super) enum Order {
-    Publish(Vec<Outgoing>, Reply<()>),
+    /// With who waits until they are there, if somebody does.
+    Publish(Vec<Outgoing>, Option<Reply<()>>),
     /// A result, and then what is acknowledged.
     Conclude(Option<Answer>, Vec<Tag>),
     /// A task on its way from one queue where it waits to the next.
@@ -59,10 +60,13 @@ impl Order {
         };
         // Who asked may have given up.
         let _ = match self {
-            Order::Publish(_, reply)
-            | Order::Consume { reply, .. }
-            | Order::Revoke(_, reply)
-            | Order::Flush(reply) => reply.send(Err(failed)).is_ok(),
+            Order::Publish(tasks, reply) => {
+                answer(&tasks, reply.as_ref(), Err(failed));
+                true
+            }
+            Order::Consume { reply, .. } | Order::Revoke(_, reply) | Order::Flush(reply) => {
+                reply.send(Err(failed)).is_ok()
+            }
             Order::Count(_, reply) | Order::Purge(_, reply) => reply.send(Err(failed)).is_ok(),
             Order::Conclude(..) | Order::Pass(_) | Order::Leave(_) | Order::Release(_) | Order::Reject(_) => {
                 false
@@ -79,13 +83,13 @@ impl Order {
                 let Some(length) = lengths.max().filter(|length| *length > longest) else {
                     return true;
                 };
-                // Who asked may have given up.
-                let _ = reply.send(Err(BrokerError::TooLong {
+                let too_long = BrokerError::TooLong {
                     broker: shared.url.clone(),
                     reason: format!(
                         "a task has {length} bytes, and the server takes {longest} (`max_message_size`)"
                     ),
-                }));
+                };
+                answer(tasks, reply.as_ref(), Err(too_long));
                 false
             }
             Order::Conclude(Some(answer), _) if answer.document.len() > longest => {
@@ -101,6 +105,21 @@ impl Order {
                 true
             }
             _ => true,
+        }
+    }
+}
+
+/// Says what came of sending tasks: to who waits for it, or else in the log.
+fn answer(tasks: &[Outgoing], reply: Option<&Reply<()>>, sent: Result<(), BrokerError>) {
+    match (reply, sent) {
+        // Who asked may have given up.
+        (Some(reply), sent) => drop(reply.send(sent)),
+        (None, Ok(())) => {}
+        (None, Err(error)) => {
+            for task in tasks {
+                let headers = &task.message.headers;
+                tracing::error!(id = headers.id, task = headers.task, queue = task.queue, %error, "a task was not sent");
+            }
         }
     }
 }
@@ -203,7 +222,7 @@ impl Sent {
 
     /// Whether somebody waits until it is confirmed.
     pub(super) fn is_waited_for(&self) -> bool {
-        matches!(self.order, Order::Publish(..) | Order::Pass(_))
+        matches!(self.order, Order::Publish(_, Some(_)) | Order::Pass(_))
     }
 
     fn tell(self, shared: &Shared, passed: &mut Passed) {
@@ -211,13 +230,16 @@ impl Sent {
             let (lane, tag) = passing.came();
             passed.push((lane, tag, !self.refused));
         }
-        if let Order::Publish(_, reply) = self.order {
+        if let Order::Publish(tasks, reply) = self.order {
             let full = BrokerError::Full {
                 broker: shared.url.clone(),
                 reason: "the server refused the task, as a policy for full queues makes it do".to_owned(),
             };
-            // Who asked may have given up.
-            let _ = reply.send(if self.refused { Err(full) } else { Ok(()) });
+            answer(
+                &tasks,
+                reply.as_ref(),
+                if self.refused { Err(full) } else { Ok(()) },
+            );
         }
     }
 }
