@@ -42,8 +42,10 @@
 pub mod bare;
 mod calls;
 mod hands;
+mod incoming;
 mod ledger;
 mod letter;
+mod line;
 mod link;
 mod open;
 mod peers;

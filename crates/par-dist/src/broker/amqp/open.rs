@@ -1,7 +1,8 @@
 //! Connecting: the channels, queues and consumers of a peer, as they have to be each time.
 
 use super::Shared;
-use super::link::{Line, Result, Trouble};
+use super::line::Line;
+use super::link::{Result, Trouble};
 use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions,
