@@ -209,14 +209,18 @@ fn waiting(server: Option<&str>, count: u64, watched: Duration) {
             .map_or(0.0, |micros| *micros as f64 / 1000.0)
     };
     println!(
-        "  {count} tasks that wait (sent in {:.1} s), one every {} ms: the worker takes {memory:.1} MiB; of the first {} began {:.1} ms after their times at the median, {:.1} at 99 %, {:.1} at most",
+        "  {count} tasks that wait (sent in {:.1} s), one every {} ms: the worker takes {memory:.1} MiB; of the first {} began {:.1} ms after their times at the median, {:.1} at 99 %, {:.1} at most, {} later than 50 ms",
         sent.as_secs_f64(),
         SPREAD / count,
         late.len(),
         at(0.5),
         at(0.99),
-        at(0.999_999)
+        at(0.999_999),
+        late.len() - late.partition_point(|micros| *micros <= 50_000)
     );
+    if let Some(earliest) = late.first().filter(|micros| **micros < 0) {
+        println!("  one began {earliest} us before its time");
+    }
 }
 
 fn main() {

@@ -227,6 +227,8 @@ fn run(app: &App, command: Command) -> Result<ExitCode, CliError> {
                 call = call.countdown(seconds(countdown));
             }
             let sent = call.send()?;
+            // Who said so did not mean a program that ends at once.
+            app.flush()?;
             match wait {
                 None => println!("{}", sent.id()),
                 Some(wait) => println!("{}", sent.get(seconds(wait))?),
