@@ -4,8 +4,10 @@
 //! has one of seven scalar types, which must be known where the value stands: nothing is inferred from later lines.
 
 mod blocks;
+mod literal;
 mod lower;
 mod methods;
+mod refuse;
 mod scalar;
 
 use crate::options::Options;

@@ -8,6 +8,7 @@ mod lexer;
 mod links;
 mod manifests;
 mod sources;
+mod unsafe_code;
 
 use crate::{Error, command, test::Outcome};
 use std::fmt;
@@ -60,7 +61,7 @@ const RULES: &[Rule] = &[
     ("first lines", sources::first_lines),
     ("lengths", sources::lengths),
     ("nothing unfinished", sources::unfinished),
-    ("unsafe is listed and explained", sources::unsafe_code),
+    ("unsafe is listed and explained", unsafe_code::unsafe_code),
     ("links of the documentation", links::local_files),
 ];
 

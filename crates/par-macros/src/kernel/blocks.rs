@@ -1,7 +1,8 @@
 //! Statements of a kernel: `let`, assignments, `if`, `while`, `for`, and the blocks that hold them.
 
 use super::binding;
-use super::lower::{Lowerer, Value, Variable, error, flat, no_attributes, plain_sign, refused};
+use super::lower::{Lowerer, Value, Variable, error, flat, plain_sign};
+use super::refuse::{no_attributes, refused};
 use super::scalar::Scalar;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};

@@ -7,8 +7,10 @@
 //! 5. A type is known from the value itself, else from the other operand, else from where the value goes; else it is an error.
 
 use super::Parameter;
+use super::literal::literal_value;
+use super::refuse::{no_attributes, refused};
 use super::scalar::Scalar;
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -520,19 +522,6 @@ fn unknown(at: impl ToTokens) -> syn::Error {
     )
 }
 
-/// As [`unknown`], of a number.
-fn unknown_number(literal: &Lit, digits: &str) -> syn::Error {
-    let ty = if matches!(literal, Lit::Int(_)) {
-        "i32"
-    } else {
-        "f32"
-    };
-    error(
-        literal,
-        format!("the type of this number is not known here: name it, as in `{digits}_{ty}`"),
-    )
-}
-
 /// The operator without the assignment.
 pub(super) fn plain_sign(op: BinOp) -> &'static str {
     match op {
@@ -574,175 +563,4 @@ fn nonzero(divisor: &Expr) -> syn::Result<()> {
             "a kernel divides integers by a literal above 0 only: by 0 Rust panics, which a device cannot",
         )
     })
-}
-
-fn literal_value(literal: &Lit, expected: Option<Scalar>, negative: bool) -> syn::Result<Value> {
-    let minus = if negative { "-" } else { "" };
-    let (text, suffix) = match literal {
-        Lit::Bool(value) if !negative => {
-            return Ok(Value {
-                rust: value.to_token_stream(),
-                c: value.value.to_string(),
-                scalar: Scalar::Bool,
-            });
-        }
-        Lit::Float(float) => (float.base10_digits(), float.suffix()),
-        Lit::Int(int) => (int.base10_digits(), int.suffix()),
-        other => {
-            return Err(error(
-                other,
-                "a kernel knows literals of numbers and `true` and `false`",
-            ));
-        }
-    };
-    let scalar = match (suffix, expected) {
-        ("", None) => return Err(unknown_number(literal, text)),
-        ("", Some(scalar)) => scalar,
-        (suffix, _) => Scalar::named(suffix)
-            .ok_or_else(|| error(literal, format!("a kernel does not know the type `{suffix}`")))?,
-    };
-    let span = literal.span();
-    let whole = matches!(literal, Lit::Int(_));
-    let (rust, c) = match scalar {
-        Scalar::F32 if !whole || !suffix.is_empty() => {
-            let value: f32 = text.parse().map_err(|e| error(literal, e))?;
-            if !value.is_finite() {
-                return Err(error(literal, "this literal is too large for `f32`"));
-            }
-            let token = Literal::f32_suffixed(value).into_token_stream();
-            (token, format!("({minus}{value:e}f)"))
-        }
-        Scalar::F64 if !whole || !suffix.is_empty() => {
-            let value: f64 = text.parse().map_err(|e| error(literal, e))?;
-            if !value.is_finite() {
-                return Err(error(literal, "this literal is too large for `f64`"));
-            }
-            let token = Literal::f64_suffixed(value).into_token_stream();
-            (token, format!("({minus}{value:e})"))
-        }
-        Scalar::F32 | Scalar::F64 => {
-            let name = scalar.name();
-            return Err(error(
-                literal,
-                format!("an integer literal where `{name}` is needed: write `{text}.0`"),
-            ));
-        }
-        Scalar::Bool => return Err(error(literal, "a number where `bool` is needed")),
-        _ if !whole => {
-            let name = scalar.name();
-            return Err(error(
-                literal,
-                format!("a float literal where `{name}` is needed"),
-            ));
-        }
-        integer => return integer_literal(literal, text, integer, negative),
-    };
-    let rust = respan(rust, span);
-    Ok(Value {
-        rust: if negative {
-            quote_spanned!(span=> (-#rust))
-        } else {
-            rust
-        },
-        c,
-        scalar,
-    })
-}
-
-fn respan(tokens: TokenStream, span: Span) -> TokenStream {
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            token.set_span(span);
-            token
-        })
-        .collect()
-}
-
-fn integer_literal(at: &Lit, digits: &str, scalar: Scalar, negative: bool) -> syn::Result<Value> {
-    let too_large = || error(at, format!("this literal does not fit `{}`", scalar.name()));
-    let magnitude: i128 = digits.parse().map_err(|_| too_large())?;
-    let value = if negative { -magnitude } else { magnitude };
-    let (low, high) = match scalar {
-        Scalar::I32 => (i128::from(i32::MIN), i128::from(i32::MAX)),
-        Scalar::U32 => (0, i128::from(u32::MAX)),
-        Scalar::I64 => (i128::from(i64::MIN), i128::from(i64::MAX)),
-        _ => (0, i128::from(u64::MAX)),
-    };
-    if !(low..=high).contains(&value) {
-        return Err(too_large());
-    }
-    let token: TokenStream = format!("{value}{}", scalar.name())
-        .parse()
-        .map_err(|e| error(at, e))?;
-    let rust = respan(token, at.span());
-    // C has no literal for the least value: it is written one above, less one.
-    let c = match scalar {
-        Scalar::I32 if value == low => "(-2147483647 - 1)".to_owned(),
-        Scalar::I64 if value == low => "(-9223372036854775807L - 1)".to_owned(),
-        Scalar::I32 => format!("({value})"),
-        Scalar::U32 => format!("{value}u"),
-        Scalar::I64 => format!("({value}L)"),
-        _ => format!("{value}UL"),
-    };
-    Ok(Value {
-        rust: quote!((#rust)),
-        c,
-        scalar,
-    })
-}
-
-pub(super) fn no_attributes(expr: &Expr) -> syn::Result<()> {
-    let attributes = match expr {
-        Expr::Binary(e) => &e.attrs,
-        Expr::Block(e) => &e.attrs,
-        Expr::Call(e) => &e.attrs,
-        Expr::Cast(e) => &e.attrs,
-        Expr::If(e) => &e.attrs,
-        Expr::Lit(e) => &e.attrs,
-        Expr::MethodCall(e) => &e.attrs,
-        Expr::Paren(e) => &e.attrs,
-        Expr::Path(e) => &e.attrs,
-        Expr::Unary(e) => &e.attrs,
-        Expr::While(e) => &e.attrs,
-        Expr::ForLoop(e) => &e.attrs,
-        Expr::Assign(e) => &e.attrs,
-        _ => return Ok(()),
-    };
-    match attributes.first() {
-        Some(attribute) => Err(error(attribute, "attributes inside a kernel are not supported")),
-        None => Ok(()),
-    }
-}
-
-/// What a kernel cannot do, by name.
-pub(super) fn refused(expr: &Expr) -> String {
-    let (what, instead) = match expr {
-        Expr::Array(_) | Expr::Repeat(_) => ("an array", "give it several parameters"),
-        Expr::Async(_) | Expr::Await(_) => ("`async` code", "nothing on a device waits"),
-        Expr::Assign(_) => ("the value of an assignment", "assign in a statement of its own"),
-        Expr::Break(_) => ("`break`", "say in the condition of `while` when it ends"),
-        Expr::Closure(_) => ("a closure", "write another kernel and call it"),
-        Expr::Continue(_) => ("`continue`", "use `if`"),
-        Expr::Field(_) => ("a field", "a value is one number"),
-        Expr::ForLoop(_) | Expr::While(_) => ("the value of a loop", "use it as a statement"),
-        Expr::Index(_) => ("an index", "a kernel sees one element of each array"),
-        Expr::Let(_) => ("`if let`", "compare with `==`"),
-        Expr::Loop(_) => ("`loop`", "use `while`"),
-        Expr::Macro(_) => ("a macro", "a device can neither print nor panic"),
-        Expr::Match(_) => ("`match`", "use `if` and `else`"),
-        Expr::Range(_) => ("a range", "use it in `for i in a..b`"),
-        Expr::Reference(_) | Expr::RawAddr(_) => ("a reference", "pass the value"),
-        Expr::Return(_) => ("`return`", "end with the value"),
-        Expr::Struct(_) => ("a struct", "a value is one number"),
-        Expr::Try(_) | Expr::TryBlock(_) => ("`?`", "nothing in a kernel fails"),
-        Expr::Tuple(_) => ("a tuple", "a value is one number"),
-        Expr::Unsafe(_) => ("an `unsafe` block", "a kernel needs none"),
-        Expr::Block(_) => ("a label", "leave it out"),
-        _ => (
-            "this expression",
-            "a kernel is arithmetic, `let`, `if`, `while`, `for` and calls of kernels",
-        ),
-    };
-    format!("a kernel cannot have {what}: {instead}")
 }
