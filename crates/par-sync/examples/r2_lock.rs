@@ -1,8 +1,9 @@
 //! Two threads count up and down, 100000 times each: with a lock, and with loads and stores that know nothing of each other.
 
-use par_sync::{Mutex, scope};
+use par_sync::{Barrier, Mutex, scope};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::yield_now;
 
 const TIMES: usize = 100_000;
 
@@ -16,9 +17,15 @@ fn main() {
 
     // Rust has no data races outside of `unsafe`; but what is read may be old when it is written.
     let apart = AtomicI64::new(0);
+    let start = Barrier::new(2).expect("at least one comes");
     let step = |by: i64| {
-        for _ in 0..TIMES {
+        start.wait().expect("both come");
+        for time in 0..TIMES {
             let seen = apart.load(Ordering::Relaxed);
+            // Also where both have one core: the other goes on in between.
+            if time % 1000 == 0 {
+                yield_now();
+            }
             apart.store(black_box(seen) + by, Ordering::Relaxed);
         }
     };

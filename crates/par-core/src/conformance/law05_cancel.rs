@@ -15,6 +15,9 @@ pub(super) const CHECKS: &[Check<AnyPool>] = &[
     ("cancelling what has ended changes nothing", ended),
 ];
 
+/// How many of 200 tasks may be delivered just when they are cancelled.
+const RACES: usize = 10;
+
 fn pending(bench: &Bench<AnyPool>) {
     let pool = bench.pool();
     if bench.inline(&pool, "nothing is ever pending") {
@@ -25,16 +28,20 @@ fn pending(bench: &Bench<AnyPool>) {
     let handles: Vec<_> = (0..200)
         .map(|tag| submit::<mark>(&pool, (folder.path(), tag)))
         .collect();
+    let mut raced = 0;
     for handle in &handles {
-        let state = handle.state();
+        let pending = handle.state() == TaskState::Pending;
         let certain = handle.cancel();
-        assert!(
-            certain || state != TaskState::Pending,
-            "a pending task was cancelled, and that it will not start is not certain"
-        );
         assert!(
             !certain || handle.is_done(),
             "it is certain that a task does not start, and it has not ended"
+        );
+        // A worker may have got it in between; but then somebody has it, and that does not happen often.
+        let doubtful = pending && !certain;
+        raced += usize::from(doubtful);
+        assert!(
+            !doubtful || (handle.state() != TaskState::Pending && raced <= RACES),
+            "a pending task was cancelled, and that it will not start is not certain"
         );
     }
     // What was delivered already is called back; an engine has this long for it.
