@@ -199,28 +199,31 @@ fn what_nobody_waits_for_arrives_as_well() {
 /// Also what waits, and passes by them just then.
 #[test]
 fn workers_that_stop_in_peace_run_nothing_twice() {
-    const COUNT: u64 = 400;
+    const COUNT: u64 = 1500;
     let rabbit = Rabbit::start().expect("a server");
-    let app = app(&rabbit).build().expect("an app");
-    let calls = (0..COUNT).map(|number| {
-        let pause = Duration::from_millis(number * 10);
-        app.call::<counted>(number).countdown(pause).ignore_result()
-    });
-    app.send_all(calls).expect("sent");
-    let ran = || RUNS.lock().expect("no panics").len() as u64;
-    settle("all have run", || {
+    let apps = [app(&rabbit), app(&rabbit).queue("quorum").quorum_queues()];
+    for app in apps {
+        let app = app.build().expect("an app");
+        let calls = (0..COUNT).map(|number| {
+            let pause = Duration::from_millis(number * 2);
+            app.call::<counted>(number).countdown(pause).ignore_result()
+        });
+        app.send_all(calls).expect("sent");
+        let ran = || RUNS.lock().expect("no panics").len() as u64;
+        settle("all have run", || {
+            let worker = app.worker().start().expect("starts");
+            std::thread::sleep(Duration::from_millis(100));
+            worker.stop();
+            ran() >= COUNT
+        });
+        // Whoever comes after them finds nothing.
         let worker = app.worker().start().expect("starts");
-        std::thread::sleep(Duration::from_millis(100));
+        adds(&app);
         worker.stop();
-        ran() >= COUNT
-    });
-    // Whoever comes after them finds nothing.
-    let worker = app.worker().start().expect("starts");
-    adds(&app);
-    worker.stop();
-    let mut runs = std::mem::take(&mut *RUNS.lock().expect("no panics"));
-    runs.sort_unstable();
-    assert_eq!(runs, (0..COUNT).collect::<Vec<_>>());
+        let mut runs = std::mem::take(&mut *RUNS.lock().expect("no panics"));
+        runs.sort_unstable();
+        assert_eq!(runs, (0..COUNT).collect::<Vec<_>>());
+    }
 }
 
 #[test]

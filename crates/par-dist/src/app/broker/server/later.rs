@@ -10,11 +10,14 @@ use crate::app::broker::LEFT;
 use crate::app::time::{millis_until, read_time, waits_until};
 use jiff::Timestamp;
 use lapin::message::{Delivery, DeliveryResult};
-use lapin::options::{BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How many tasks may be on their way at a time, or held for their last moment.
@@ -49,6 +52,8 @@ struct Lane {
     acks: Acks,
     /// How many were sent on and are not confirmed.
     on_their_way: usize,
+    /// Whether it is this process that ends it.
+    left: Arc<AtomicBool>,
 }
 
 impl Passage {
@@ -172,7 +177,9 @@ impl Link {
             channel,
             acks: Acks::default(),
             on_their_way: 0,
+            left: Arc::default(),
         };
+        let left = Arc::clone(&lane.left);
         self.passage.lanes.insert(queue.to_owned(), lane);
         let (here, queue) = (Arc::clone(shared), Arc::<str>::from(queue));
         consumer.set_delegate(move |delivery: DeliveryResult| {
@@ -182,12 +189,8 @@ impl Link {
                     // Who has left takes nothing any more.
                     let _ = here.line.upgrade().map(|line| line.send(order));
                 }
-                Ok(None) | Err(_) => {
-                    let mut state = here.state.lock();
-                    if state.consumed.contains_key(&*queue) {
-                        state.cancelled = epoch;
-                    }
-                }
+                Ok(None) | Err(_) if left.load(Ordering::SeqCst) => {}
+                Ok(None) | Err(_) => here.state.lock().cancelled = epoch,
             }
             std::future::ready(())
         });
@@ -208,11 +211,15 @@ impl Link {
             confirmed(shared, sent, &mut passed).await?;
             self.passage.passed(std::mem::take(&mut passed))?;
         }
+        let Some(lane) = self.passage.lanes.remove(queue) else {
+            return Ok(());
+        };
+        lane.left.store(true, Ordering::SeqCst);
+        // A server puts words on a quorum queue off when it has many, and forgets those with the channel; it answers this when it has done all of them.
+        let options = BasicCancelOptions::default();
+        lane.channel.basic_cancel(consumer_of(queue), options).await?;
         // With its channel, what it had taken and not sent on goes back.
-        match self.passage.lanes.remove(queue) {
-            Some(lane) => lane.channel.close(200, "".into()).await,
-            None => Ok(()),
-        }
+        lane.channel.close(200, "".into()).await
     }
 
     /// Sends what passes on, or keeps it for its last moment, or drops it, if it came on another connection and comes again.
