@@ -3,12 +3,8 @@
 //!
 //! `cargo bench -p par-dist --features full --bench app_reach [-- --quick] [RabbitMQ]`
 
-#[path = "../tests/support/rabbit.rs"]
-#[allow(dead_code, reason = "tests use the rest of it")]
-mod rabbit;
-#[path = "../tests/support/redis.rs"]
-#[allow(dead_code, reason = "tests use the rest of it")]
-mod redis;
+#[path = "../tests/support/brokers.rs"]
+mod brokers;
 
 use par_dist::app::{App, RunningWorker};
 use par_dist::task;
@@ -113,26 +109,12 @@ fn main() {
     } else {
         (25, &[1, 10, 100, 1000], 10_000)
     };
-    let redis = redis::Redis::start();
-    let rabbit = rabbit::Rabbit::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut places = vec![("a file", folder.path().join("jobs.db").display().to_string())];
-    match &redis {
-        Ok(redis) => places.push(("Redis", redis.url())),
-        Err(error) => println!("not on Redis: {error}"),
-    }
-    match &rabbit {
-        Ok(rabbit) => places.push(("RabbitMQ", rabbit.url())),
-        Err(error) => println!("not on RabbitMQ: {error}"),
-    }
-    let only = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with("--"));
-    places.retain(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())));
-    for (name, broker) in places {
-        println!("on {name}:");
-        bodies(&broker, longest);
-        queues(&broker, numbers, count);
-        programs(&broker, &numbers[..numbers.len() - 1], count);
-    }
+    let file = folder.path().join("jobs.db").display().to_string();
+    brokers::on_each(|server| {
+        let broker = server.unwrap_or(&file);
+        bodies(broker, longest);
+        queues(broker, numbers, count);
+        programs(broker, &numbers[..numbers.len() - 1], count);
+    });
 }

@@ -4,12 +4,8 @@
 //! `cargo bench -p par-dist --features full --bench app_scale [-- --quick | --whole] [RabbitMQ]`; `--whole` watches all of the
 //! tasks that wait, and not only those of the first half minute
 
-#[path = "../tests/support/rabbit.rs"]
-#[allow(dead_code, reason = "tests use the rest of it")]
-mod rabbit;
-#[path = "../tests/support/redis.rs"]
-#[allow(dead_code, reason = "tests use the rest of it")]
-mod redis;
+#[path = "../tests/support/brokers.rs"]
+mod brokers;
 #[path = "../tests/support/storm.rs"]
 #[allow(dead_code, reason = "tests use the rest of it")]
 mod storm;
@@ -231,26 +227,10 @@ fn main() {
         (false, true) => (100_000, 1000),
         (false, false) => (100_000, 30),
     };
-    let redis = redis::Redis::start();
-    let rabbit = rabbit::Rabbit::start();
-    let mut places = vec![("a file", None)];
-    match &redis {
-        Ok(redis) => places.push(("Redis", Some(redis.url()))),
-        Err(error) => println!("not on Redis: {error}"),
-    }
-    match &rabbit {
-        Ok(rabbit) => places.push(("RabbitMQ", Some(rabbit.url()))),
-        Err(error) => println!("not on RabbitMQ: {error}"),
-    }
-    let only = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with("--"));
-    places.retain(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())));
-    for (name, server) in places {
-        println!("on {name}:");
-        rates(server.as_deref(), count / 5);
-        ready(server.as_deref());
-        kills(server.as_deref(), count);
-        waiting(server.as_deref(), count, Duration::from_secs(watched));
-    }
+    brokers::on_each(|server| {
+        rates(server, count / 5);
+        ready(server);
+        kills(server, count);
+        waiting(server, count, Duration::from_secs(watched));
+    });
 }

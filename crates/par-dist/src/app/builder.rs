@@ -127,7 +127,7 @@ impl AppBuilder {
 
     /// A call to a RabbitMQ server does not wait until the server has it, and costs its caller next to nothing. It is sent again if the connection breaks all
     /// the same; but what fails later is only logged, and what the server does not have when this process dies is lost. 1000 calls, or 4 MiB of them,
-    /// are ahead of the server at most; [`App::flush`] waits for them, as for five seconds does the end of the app.
+    /// are ahead of the server at most for each thread that sends; [`App::flush`] waits for them, as for five seconds does the end of the app.
     #[doc(alias = "confirm_publish")]
     pub fn unconfirmed(self) -> Self {
         self.with(|config| config.unconfirmed = true)

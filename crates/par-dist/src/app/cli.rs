@@ -227,7 +227,7 @@ fn run(app: &App, command: Command) -> Result<ExitCode, CliError> {
                 call = call.countdown(seconds(countdown));
             }
             let sent = call.send()?;
-            // Who said so did not mean a program that ends at once.
+            // This program ends at once, whatever the app says of waiting.
             app.flush()?;
             match wait {
                 None => println!("{}", sent.id()),

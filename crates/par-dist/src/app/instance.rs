@@ -158,6 +158,27 @@ impl App {
 
     /// Waits until the broker has all that was sent before: at once, unless calls are [`unconfirmed`](AppBuilder::unconfirmed).
     ///
+    /// ```
+    /// use par_dist::app::App;
+    /// use par_dist::task;
+    ///
+    /// #[task]
+    /// fn index(page: u64) {
+    ///     println!("page {page}");
+    /// }
+    ///
+    /// # fn main() -> Result<(), par_dist::app::AppError> {
+    /// # let broker = "memory:";
+    /// let app = App::builder("search").broker(broker).unconfirmed().task::<index>().build()?;
+    /// for page in 0..100 {
+    ///     app.delay::<index>(page)?;
+    /// }
+    /// app.flush()?;
+    /// assert_eq!(app.waiting("celery")?, 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The broker cannot be used.
     pub fn flush(&self) -> Result<(), AppError> {

@@ -28,7 +28,7 @@ pub(super) fn write_time(time: Timestamp) -> String {
 
 /// A time in milliseconds, as brokers keep it: the first of them by which it has come.
 pub(super) fn due(at: Timestamp) -> i64 {
-    at.as_microsecond().saturating_add(999).div_euclid(1000)
+    millis_until(at, Timestamp::UNIX_EPOCH)
 }
 
 /// How long it is until a time, in whole milliseconds that are not too few.

@@ -177,6 +177,10 @@ impl Transport for Server {
     }
 
     fn arrived(&self) -> Result<()> {
+        let Some(ahead) = &self.ahead else {
+            return Ok(());
+        };
+        *ahead.lock() = (0, 0);
         self.publish(&[])
     }
 
